@@ -1,0 +1,100 @@
+"""The papers, networks, recipes and printed figures as generated data, read without torch.
+
+The papers' files under networks/ are the only place where these are written by hand; `make generate` copies them here
+with each network's table at its own input, and a test fails when the copy is stale.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from .errors import UnknownName
+from .paper import Paper, Published, Recipe
+from .record import from_json
+from .table import Shape, Table, read_table
+
+FOLDER = Path(__file__).parent / "catalogue"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network of the catalogue with its totals at its own input, batch 1."""
+
+    name: str
+    paper: str  # the paper's key, which is its file's name
+    input: tuple[int, int, int]
+    classes: int
+    recipe: str
+    about: str
+    params: int
+    macs: int
+    activation_bytes: int
+    field: Shape | None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    papers: dict[str, Paper]
+    networks: dict[str, Entry]
+    recipes: dict[str, Recipe]
+    published: tuple[Published, ...]
+
+    def entry(self, name: str) -> Entry:
+        """Raises UnknownName with near names."""
+        if name not in self.networks:
+            raise UnknownName("network", name, self.networks, "`convatlas list` shows all")
+        return self.networks[name]
+
+
+@cache
+def catalogue() -> Catalogue:
+    return from_json(Catalogue, (FOLDER / "catalogue.json").read_bytes())
+
+
+def table(name: str) -> Table:
+    """A network's account at its own input. Raises UnknownName."""
+    catalogue().entry(name)
+    return read_table((FOLDER / "tables" / f"{name}.json").read_bytes())
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A printed figure beside ours. Verdicts: holds; differs (for the reason given); not computed; unexplained."""
+
+    id: str
+    network: str
+    metric: str
+    source: str
+    printed: str
+    computed: float | None
+    verdict: str
+    reason: str
+
+
+def claims(paper: str | None = None) -> list[Claim]:
+    """Every printed figure checked against the tables, of one paper or of all. Raises UnknownName."""
+    known = catalogue()
+    if paper is not None and paper not in known.papers:
+        raise UnknownName("paper", paper, known.papers)
+    chosen = [p for p in known.published if paper in (None, known.entry(p.network).paper)]
+    return [_claim(p) for p in chosen]
+
+
+COMPUTED = ("params", "macs", "activations", "field")
+
+
+def _claim(p: Published) -> Claim:
+    computed: float | None = None
+    if p.metric in COMPUTED:
+        totals = table(p.network).under(p.layer).totals
+        value = getattr(totals, p.metric)
+        computed = value[0] if p.metric == "field" and value else value
+    if computed is None:
+        verdict = "not computed"
+    elif abs(computed - p.value) <= p.half * (1 + 1e-9):
+        verdict = "holds"
+    else:
+        verdict = "differs" if p.reason else "unexplained"
+    where = f"{p.network}.{p.layer}" if p.layer else p.network
+    source = f"{p.source}, {p.protocol}" if p.protocol else p.source
+    return Claim(f"{where}.{p.metric}", p.network, p.metric, source, p.printed, computed, verdict, p.reason)

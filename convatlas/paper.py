@@ -1,0 +1,85 @@
+"""What a paper says, as data: the paper, its networks, how it trained them, and the figures that it printed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Paper:
+    title: str
+    authors: str
+    year: int
+    link: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """One named network: how to build it and what it is for.
+
+    `build(classes=, channels=, input=(height, width))` gives the nn.Module. `about` is a sentence that says what sets
+    a variant apart; "" for the paper's own network. `recipe` names the paper's recipe for it.
+    """
+
+    build: Callable[..., Any]
+    input: tuple[int, int, int] = (3, 224, 224)  # channels, height, width
+    classes: int = 1000
+    recipe: str = ""
+    about: str = ""
+    smallest: int = 1  # height and width below which the network's maps vanish
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. The fields that the paper leaves open, or that are ours, stand in `assumed`.
+
+    The length is given in the paper's own unit, `epochs` or `iterations`; `drops` counts in the same unit.
+    """
+
+    where: str = ""  # the paper's section, or "ours"
+    dataset: str = ""  # what the paper trained on
+    epochs: float | None = None
+    iterations: int | None = None
+    batch: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "steps", "plateau"] = "constant"
+    drops: tuple[float, ...] = ()  # steps: when the rate is multiplied by `factor`
+    factor: float = 0.1
+    patience: int = 5  # plateau: epochs without a better validation error before a drop
+    augment: tuple[str, ...] = ()  # in order: "flip", "pad-crop 4", "area 0.08-1", "side 256-480"
+    size: int | None = None  # height and width of the input; None: the network's own
+    fit: Literal["crop", "pad", "stretch"] = "crop"  # how an image is brought to that size; see Preprocess
+    crop: float = 0.875  # share of the shorter side that the centre crop keeps at the test (224 of 256)
+    validation: float = 0.1  # share of the training images held out where the data has no validation split
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """One figure that a paper (or the lecture) printed.
+
+    `printed` is the number as it stands there, in base units: "3.8e9" was printed as 3.8 x 10^9, so its last place is
+    0.1e9. `metric` is params, macs, activations or field where it can be computed, else top1_error or top5_error in
+    per cent. `layer` limits it to the operations under one module path. `reason` says why our figure differs.
+    """
+
+    network: str
+    metric: str
+    printed: str
+    source: str
+    layer: str = ""
+    protocol: str = ""
+    reason: str = ""
+
+    @property
+    def value(self) -> float:
+        return float(Decimal(self.printed))
+
+    @property
+    def half(self) -> float:
+        """Half a unit of the last printed place: what rounding may hide."""
+        exponent = Decimal(self.printed).as_tuple().exponent
+        return 0.5 * 10.0 ** int(exponent)

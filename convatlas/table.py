@@ -1,0 +1,144 @@
+"""A network's account: a row an operation, totals, the counting convention, and what could not be counted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import units
+from .layout import Cell, Column, csv_text, html, markdown, text
+from .record import from_json, to_json
+
+CONVENTION = (
+    "1 MAC = one multiply-add of a convolution, linear layer, matrix product or attention; "
+    "biases, normalisation, activation functions, pooling and additions are not counted"
+)
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One call of one operation. Batch size stands in the shapes; counts are for the whole batch."""
+
+    path: str  # path of the innermost module that made the call; "" for the network's own forward
+    op: str  # the function's name: conv2d, linear, max_pool2d, add, cat
+    inputs: tuple[Shape, ...]  # shapes of the tensors that come from the data
+    output: Shape
+    params: int  # elements of the parameters that this call is the first to use
+    macs: int
+    activations: int  # elements of the output; 0 where it is a view of, or overwrites, an input
+    activation_bytes: int
+    field: Shape | None = None  # receptive field on the input per axis; None where the output has no spatial axes
+    stride: Shape | None = None  # input pixels between neighbouring outputs, per axis
+
+
+@dataclass(frozen=True)
+class Totals:
+    params: int
+    macs: int
+    activations: int
+    activation_bytes: int
+    field: Shape | None  # of the last feature map that still has a size (before global pooling)
+
+
+@dataclass(frozen=True)
+class Table:
+    network: str
+    input: tuple[Shape, ...]
+    rows: tuple[Row, ...]
+    unused: int = 0  # elements of parameters that no operation used (auxiliary heads in evaluation)
+    uncounted: tuple[str, ...] = ()  # functions without a rule: their MACs are unknown and not in the totals
+    convention: str = CONVENTION
+
+    @property
+    def totals(self) -> Totals:
+        fields = [r.field for r in self.rows if r.field and max(r.output[2:], default=1) > 1]
+        every = [r.field for r in self.rows if r.field]
+        return Totals(
+            sum(r.params for r in self.rows) + self.unused,
+            sum(r.macs for r in self.rows),
+            sum(r.activations for r in self.rows),
+            sum(r.activation_bytes for r in self.rows),
+            (fields or every or [None])[-1],
+        )
+
+    def under(self, path: str) -> "Table":
+        """The rows of one module and of those inside it; "" gives all."""
+        rows = tuple(r for r in self.rows if not path or r.path == path or r.path.startswith(f"{path}."))
+        return Table(self.network, self.input, rows, 0, self.uncounted, self.convention)
+
+    def as_json(self) -> str:
+        """One line of JSON with name, input, rows, totals, uncounted and convention; `read_table` reads it back."""
+        record: dict[str, Any] = {f: getattr(self, f) for f in self.__dataclass_fields__}
+        return to_json({**record, "totals": self.totals})
+
+    def as_csv(self) -> str:
+        """A line a row, exact integers, no totals."""
+        return csv_text(COLUMNS, [_cells(r, str) for r in self.rows])
+
+    def as_text(self) -> str:
+        return f"{self._title()}\n\n{self._grid(text)}\n\n{self._notes()}"
+
+    def as_markdown(self) -> str:
+        return f"**{self._title()}**\n\n{self._grid(markdown)}\n\n{self._notes()}"
+
+    def as_html(self) -> str:
+        from html import escape
+
+        notes = "".join(f"<p>{escape(line)}</p>" for line in self._notes().splitlines())
+        return f"<h2>{escape(self._title())}</h2>{self._grid(html)}{notes}"
+
+    _repr_html_ = as_html
+
+    def _title(self) -> str:
+        return f"{self.network or 'network'}, input {' and '.join(units.shape(s) for s in self.input)}"
+
+    def _grid(self, render: Callable[..., str]) -> str:
+        t = self.totals
+        total: list[Cell] = ["total", None, None, None, t.params, t.macs, units.size(t.activation_bytes), None, None]
+        return render(COLUMNS, [_cells(r, units.size) for r in self.rows], total)
+
+    def _notes(self) -> str:
+        t = self.totals
+        field = f", receptive field {units.shape(t.field) if len(set(t.field)) > 1 else t.field[0]}" if t.field else ""
+        lines = [
+            f"{units.exact(t.params)} parameters, {units.exact(t.macs)} MACs, "
+            f"{units.size(t.activation_bytes)} of activations{field}.",
+            f"Convention: {self.convention}.",
+        ]
+        if self.unused:
+            lines.append(f"{units.exact(self.unused)} of the parameters are used by no operation of this pass.")
+        missing = ", ".join(self.uncounted)
+        lines.append(f"Not counted, no rule for: {missing}." if missing else "Every operation was counted.")
+        return "\n".join(lines)
+
+
+COLUMNS = (
+    Column("module"),
+    Column("operation"),
+    Column("input"),
+    Column("output"),
+    Column("parameters", True),
+    Column("MACs", True),
+    Column("activations", True),
+    Column("field", True),
+    Column("stride", True),
+)
+
+
+def read_table(source: str | bytes) -> Table:
+    """The table that `as_json` wrote; totals are computed anew from the rows."""
+    return from_json(Table, source)
+
+
+def _cells(r: Row, size: Callable[[int], str]) -> list[Cell]:
+    inputs = " ".join(units.shape(s) for s in r.inputs)
+    return [r.path, r.op, inputs, units.shape(r.output), r.params, r.macs, size(r.activation_bytes), *map(_axes, (r.field, r.stride))]
+
+
+def _axes(value: Shape | None) -> str | None:
+    """One number where all axes agree."""
+    if value is None:
+        return None
+    return str(value[0]) if len(set(value)) == 1 else units.shape(value)
+
+
