@@ -1,3 +1,59 @@
-"""ConvAtlas: from a folder of labelled photos to a chosen, trained, verified, exportable classifier."""
+"""ConvAtlas: from a folder of labelled photos to a chosen, trained, verified, exportable classifier.
+
+The public names are fetched on first use, so that `import convatlas` does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .account import account
+    from .classifier import load
+    from .compare import choose, compare
+    from .data import open_data
+    from .measure import measure
+    from .networks import build
+    from .report import report
+    from .ship import export, predict
+    from .train import evaluate, train
+
+_ROOMS = {
+    "account": "account",
+    "build": "networks",
+    "choose": "compare",
+    "compare": "compare",
+    "evaluate": "train",
+    "export": "ship",
+    "load": "classifier",
+    "measure": "measure",
+    "open_data": "data",
+    "predict": "ship",
+    "report": "report",
+    "train": "train",
+}
+__all__ = [
+    "account",
+    "build",
+    "choose",
+    "compare",
+    "evaluate",
+    "export",
+    "load",
+    "measure",
+    "open_data",
+    "predict",
+    "report",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'convatlas' has no attribute {name!r}")
+    return getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -4,13 +4,16 @@ The papers' files under networks/ are the only place where these are written by 
 with each network's table at its own input, and a test fails when the copy is stale.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from . import units
 from .errors import UnknownName
+from .layout import Cell, Column, text
 from .paper import Paper, Published, Recipe
-from .record import from_json
+from .record import from_json, to_json
 from .table import Shape, Table, read_table
 
 FOLDER = Path(__file__).parent / "catalogue"
@@ -57,6 +60,31 @@ def table(name: str) -> Table:
     return read_table((FOLDER / "tables" / f"{name}.json").read_bytes())
 
 
+def list_text(entries: Sequence[Entry]) -> str:
+    """Networks with their papers, inputs and totals, a line each."""
+    columns = [
+        Column(n, n in ("parameters", "MACs")) for n in ("network", "paper", "input", "parameters", "MACs", "about")
+    ]
+    rows: list[list[Cell]] = []
+    for e in entries:
+        paper = f"{e.paper} {catalogue().papers[e.paper].year}"
+        rows.append([e.name, paper, units.shape(e.input), units.count(e.params), units.count(e.macs), e.about])
+    return text(columns, rows)
+
+
+def list_json(entries: Sequence[Entry]) -> str:
+    """The same with exact counts and the figures that were printed about each network."""
+    known = catalogue()
+    printed = {e.name: [p for p in known.published if p.network == e.name] for e in entries}
+    fields = ("name", "paper", "input", "classes", "recipe", "about", "params", "macs", "activation_bytes", "field")
+    return to_json(
+        [
+            {f: getattr(e, f) for f in fields} | {"year": known.papers[e.paper].year, "published": printed[e.name]}
+            for e in entries
+        ]
+    )
+
+
 @dataclass(frozen=True)
 class Claim:
     """A printed figure beside ours. Verdicts: holds; differs (for the reason given); not computed; unexplained."""
@@ -98,3 +126,23 @@ def _claim(p: Published) -> Claim:
     where = f"{p.network}.{p.layer}" if p.layer else p.network
     source = f"{p.source}, {p.protocol}" if p.protocol else p.source
     return Claim(f"{where}.{p.metric}", p.network, p.metric, source, p.printed, computed, verdict, p.reason)
+
+
+def claims_text(found: Sequence[Claim]) -> str:
+    """Printed beside computed, with verdict and reason, a line each."""
+    columns = [
+        Column(n, n in ("printed", "computed"))
+        for n in ("figure", "source", "printed", "computed", "verdict", "reason")
+    ]
+    rows: list[list[Cell]] = [
+        [
+            c.id,
+            c.source,
+            units.count(float(c.printed), digits=4),
+            None if c.computed is None else units.count(c.computed, digits=4),
+            c.verdict,
+            c.reason,
+        ]
+        for c in found
+    ]
+    return text(columns, rows)

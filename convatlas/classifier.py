@@ -1,8 +1,9 @@
-"""A classifier: a network with its weights, class names and preprocessing, as a run folder and a bundle both hold it."""
+"""A classifier: a network with weights, class names and preprocessing, as a run folder and a bundle both hold it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,6 +14,9 @@ from . import files, weights
 from .data import Preprocess
 from .errors import BadBundle, BadCheckpoint, ConvAtlasError, UsageError
 from .networks import build
+
+BUNDLE_FORMAT = 1  # version of the bundle's own form
+SMALL = 32 * 2**20  # bytes; a sums file or config.json beyond it is not ours, and is not read
 
 
 @dataclass(frozen=True)
@@ -55,16 +59,26 @@ def load(source: str | Path, device: str = "cpu") -> Classifier:
     where one is damaged. A bundle's replay is `ship.replay`'s work.
     """
     folder = Path(source)
+    kind: type[ConvAtlasError] = BadCheckpoint
     if (folder / "checkpoints").is_dir():
         spec, file = _of_run(folder)
-    elif (folder / "SHA256SUMS").is_file() or (folder / "model.safetensors").is_file():
+    elif (folder / files.SUMS).is_file() or (folder / "model.safetensors").is_file():
         spec, file = _of_bundle(folder)
+        kind = BadBundle
     elif not folder.exists():
-        raise UsageError(f"no run folder or bundle at {folder}; `convatlas train ... --out {folder}` makes a run folder")
+        raise UsageError(
+            f"no run folder or bundle at {folder}; `convatlas train ... --out {folder}` makes a run folder"
+        )
     else:
         raise UsageError(f"{folder} is neither a run folder (no checkpoints/) nor a bundle (no model.safetensors)")
-    net = spec.build()
-    weights.fill(net, weights.load(file), str(file))
+    try:
+        state = weights.load(file)
+        with torch.device("meta"):  # other shapes are found before memory is taken for what config.json asks
+            weights.fill(spec.build(), state, str(file))
+        net = spec.build()
+        weights.fill(net, state, str(file))
+    except (BadCheckpoint, UsageError) as error:  # UsageError: the network or input that config.json names
+        raise kind(f"{folder} cannot be loaded: {error}") from None
     return Classifier(net.eval().to(device), spec, folder, file)
 
 
@@ -72,7 +86,9 @@ def _of_run(folder: Path) -> tuple[Spec, Path]:
     spec = _spec(folder / "config.json", "spec", BadCheckpoint)
     step = pointed(folder, "best") or pointed(folder, "last")
     if step is None:
-        raise BadCheckpoint(f"{folder} holds no whole checkpoint; `convatlas train ... --out {folder} --resume` goes on")
+        raise BadCheckpoint(
+            f"{folder} holds no whole checkpoint; `convatlas train ... --out {folder} --resume` goes on"
+        )
     return spec, step / "model.safetensors"
 
 
@@ -90,21 +106,42 @@ def pointed(run: Path, pointer: str) -> Path | None:
 
 def _of_bundle(folder: Path) -> tuple[Spec, Path]:
     try:
-        sums = [line.split("  ", 1) for line in (folder / "SHA256SUMS").read_text().splitlines()]
+        sums = [line.split("  ", 1) for line in _small(folder / files.SUMS).decode().splitlines()]
+        covered = {name for _, name in sums}
         fault = files.first_fault(folder, [(name, None, digest) for digest, name in sums])
     except (OSError, ValueError):
-        fault = "SHA256SUMS is missing or cannot be read"
-    if fault is None and {"model.safetensors", "config.json"} - {name for _, name in sums}:
-        fault = "SHA256SUMS does not cover model.safetensors and config.json"
+        raise damaged(folder, f"{files.SUMS} is missing or cannot be read") from None
+    here = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    # Names with a dot in front are left by file browsers and version control, and nothing reads them.
+    extra = {name for name in here - covered - {files.SUMS} if "/." not in f"/{name}"}
+    if fault is None and {"model.safetensors", "config.json"} - covered:
+        fault = f"{files.SUMS} does not cover model.safetensors and config.json"
+    if fault is None and extra:
+        fault = f"{min(extra)!r} is not in {files.SUMS}"
     if fault:
-        raise BadBundle(f"bundle {folder} is damaged: {fault}; make it anew with `convatlas export`")
+        raise damaged(folder, fault)
     return _spec(folder / "config.json", "convatlas", BadBundle), folder / "model.safetensors"
+
+
+def damaged(folder: Path, fault: str) -> BadBundle:
+    return BadBundle(f"bundle {folder} is damaged: {fault}; make it anew with `convatlas export`")
 
 
 def _spec(file: Path, key: str, kind: type[ConvAtlasError]) -> Spec:
     try:
-        return msgspec.convert(msgspec.json.decode(file.read_bytes())[key], Spec)
+        record = msgspec.json.decode(_small(file), type=dict[str, Any])[key]
+        if key == "convatlas" and record["format"] != BUNDLE_FORMAT:
+            raise ValueError(f"it has format {record['format']!r}, this version reads {BUNDLE_FORMAT}")
+        return msgspec.convert(record, Spec)
     except FileNotFoundError:
         raise kind(f"{file} is missing; the folder is not whole") from None
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise kind(f"{file} cannot be read: {str(error) or key + ' is missing'}") from None
+    except KeyError as error:
+        raise kind(f"{file} cannot be read: {error} is missing") from None
+    except (OSError, TypeError, ValueError, RecursionError) as error:
+        raise kind(f"{file} cannot be read: {error}") from None
+
+
+def _small(file: Path) -> bytes:
+    if file.stat().st_size > SMALL:
+        raise ValueError(f"it has {file.stat().st_size} bytes, expected at most {SMALL}")
+    return file.read_bytes()

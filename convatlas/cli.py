@@ -38,50 +38,13 @@ def list_networks(
     """List the networks with their papers, parameters and MACs."""
     from fnmatch import fnmatchcase
 
-    from .catalogue import catalogue
-    from .layout import Column, text
-    from .record import to_json
+    from .catalogue import catalogue, list_json, list_text
 
-    known = catalogue()
-    found = [e for e in known.networks.values() if fnmatchcase(e.name, filter)]
+    known = catalogue().networks
+    found = [e for e in known.values() if fnmatchcase(e.name, filter)]
     if not found:
-        raise UsageError(f"no network matches {filter!r}; `convatlas list` shows all {len(known.networks)}")
-    if json:
-        published = {e.name: [p for p in known.published if p.network == e.name] for e in found}
-        years = {key: paper.year for key, paper in known.papers.items()}
-        _say(
-            to_json(
-                [
-                    {
-                        "name": e.name,
-                        "paper": e.paper,
-                        "year": years[e.paper],
-                        "input": e.input,
-                        "classes": e.classes,
-                        "params": e.params,
-                        "macs": e.macs,
-                        "about": e.about,
-                        "published": published[e.name],
-                    }
-                    for e in found
-                ]
-            )
-        )
-        return
-    columns = [Column("network"), Column("paper"), Column("input"), Column("parameters", True), Column("MACs", True)]
-    columns.append(Column("what sets it apart"))
-    rows = [
-        [
-            e.name,
-            f"{e.paper} {known.papers[e.paper].year}",
-            units.shape(e.input),
-            units.count(e.params),
-            units.count(e.macs),
-            e.about,
-        ]
-        for e in found
-    ]
-    _say(text(columns, rows))
+        raise UsageError(f"no network matches {filter!r}; `convatlas list` shows all {len(known)}")
+    _say(list_json(found) if json else list_text(found))
 
 
 @app.command(sort_key=2)
@@ -110,15 +73,8 @@ def table(
         account = walk(net, (channels, height, width), name=name)
     if json + csv + markdown > 1:
         raise UsageError("--json, --csv and --markdown exclude each other; give one")
-    _say(
-        account.as_json()
-        if json
-        else account.as_csv()
-        if csv
-        else account.as_markdown()
-        if markdown
-        else account.as_text()
-    )
+    form = "json" if json else "csv" if csv else "markdown" if markdown else "text"
+    _say(getattr(account, f"as_{form}")())
 
 
 def _shape(given: str) -> tuple[int, int, int]:
@@ -138,27 +94,11 @@ def claims(
 ) -> None:
     """Check every figure that the papers printed against what it comes to."""
     from .catalogue import claims as check
-    from .layout import Column, text
+    from .catalogue import claims_text
     from .record import to_json
 
     found = check(paper)
-    if json:
-        _say(to_json(found))
-        return
-    columns = [Column("figure"), Column("source"), Column("printed", True), Column("computed", True)]
-    columns += [Column("verdict"), Column("reason")]
-    rows = [
-        [
-            c.id,
-            c.source,
-            units.count(float(c.printed), digits=4),
-            None if c.computed is None else units.count(c.computed, digits=4),
-            c.verdict,
-            c.reason,
-        ]
-        for c in found
-    ]
-    _say(text(columns, rows))
+    _say(to_json(found) if json else claims_text(found))
 
 
 @app.command(name="check-data", sort_key=4)
@@ -193,7 +133,9 @@ def train(
     /,
     *,
     place: Place,
-    recipe: Annotated[str | None, Parameter(help="A recipe of the network's paper; default: the network's own.")] = None,
+    recipe: Annotated[
+        str | None, Parameter(help="A recipe of the network's paper; default: the network's own.")
+    ] = None,
     set: Annotated[
         tuple[str, ...], Parameter(help="Change a recipe's field: --set lr=0.05 --set size=112.", negative=())
     ] = (),
@@ -273,7 +215,9 @@ def measure(
     from .record import to_json
 
     if not sources:
-        raise UsageError("nothing to measure; give a network, a run folder or a bundle, like `convatlas measure resnet18`")
+        raise UsageError(
+            "nothing to measure; give a network, a run folder or a bundle, like `convatlas measure resnet18`"
+        )
     try:
         batches = tuple(int(part) for part in batch.split(","))
         if min(batches) < 1:
@@ -339,9 +283,7 @@ def report(
 def _limits(budget: Budget):  # type: ignore[no-untyped-def]  # compare is imported only where it is used
     from .compare import Limits
 
-    return Limits(
-        max_ms=budget.max_ms, max_mb=budget.max_mb, min_accuracy=budget.min_accuracy, batch=budget.batch
-    )
+    return Limits(max_ms=budget.max_ms, max_mb=budget.max_mb, min_accuracy=budget.min_accuracy, batch=budget.batch)
 
 
 def _some(runs: Sequence[Path]) -> Sequence[Path]:
@@ -397,7 +339,7 @@ def predict(
 
 @app.command(sort_key=13)
 def demo(*, out: Annotated[Path, Parameter(help="Where its runs, bundle and report go.")] = Path("demo")) -> None:
-    """Run the main job on the embedded digits: train three networks, measure, compare, choose, export, predict, report."""
+    """Run the main job on the embedded digits, from training three networks to a bundle and a report."""
     from .demo import demo as work
 
     work(out, main)
@@ -414,7 +356,7 @@ def _next(*commands: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit code. 0 done, 1 failed, 2 usage, 3 data, 4 checkpoint or bundle, 128 + signal."""
+    """Run a command line and give its exit code: 0 done, 1 failed, 2 usage, 3 data, 4 checkpoint or bundle."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]

@@ -1,20 +1,20 @@
 """The errors that a user can cause; each message says what was given, what is expected and what to do.
 
-    ConvAtlasError              exit 1
-    ├── UsageError              exit 2   a wrong command line, name, recipe or input
-    │   ├── UnknownName                  no network, recipe, field or data set of that name
-    │   ├── BadInput                     a shape that the network cannot take
-    │   ├── BadRecipe                    a recipe's field with a value it cannot have
-    │   └── MissingExtra                 a package that is not installed
-    ├── BadData                 exit 3   a data set that cannot be used as it is
-    │   └── BadImage                     one file that cannot be decoded
-    ├── BadCheckpoint           exit 4   weights, a checkpoint or a run folder that cannot be used
-    ├── BadBundle               exit 4   a bundle that is damaged or does not answer as it did
-    ├── RunFailed               exit 1   work that could not be finished
-    │   ├── NonFinite                    NaN or infinity in a loss or a gradient
-    │   ├── SaveFailed                   the disk refused a file
-    │   └── ExportMismatch               an exported file that does not answer like its bundle
-    └── Stopped                 exit 128 + signal; work is saved and can be resumed
+ConvAtlasError              exit 1
+├── UsageError              exit 2   a wrong command line, name, recipe or input
+│   ├── UnknownName                  no network, recipe, field or data set of that name
+│   ├── BadInput                     a shape that the network cannot take
+│   ├── BadRecipe                    a recipe's field with a value it cannot have
+│   └── MissingExtra                 a package that is not installed
+├── BadData                 exit 3   a data set that cannot be used as it is
+│   └── BadImage                     one file that cannot be decoded
+├── BadCheckpoint           exit 4   weights, a checkpoint or a run folder that cannot be used
+├── BadBundle               exit 4   a bundle that is damaged or does not answer as it did
+├── RunFailed               exit 1   work that could not be finished
+│   ├── NonFinite                    NaN or infinity in a loss or a gradient
+│   ├── SaveFailed                   the disk refused a file
+│   └── ExportMismatch               an exported file that does not answer like its bundle
+└── Stopped                 exit 128 + signal; work is saved and can be resumed
 """
 
 from collections.abc import Iterable

@@ -55,7 +55,11 @@ def html(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], total: Seque
 
     def line(cells: Sequence[Cell], tag: str) -> str:
         marks = (' class="number"' if c.number else "" for c in columns)
-        return "<tr>" + "".join(f"<{tag}{m}>{escape(_cell(v))}</{tag}>" for v, m in zip(cells, marks, strict=True)) + "</tr>"
+        return (
+            "<tr>"
+            + "".join(f"<{tag}{m}>{escape(_cell(v))}</{tag}>" for v, m in zip(cells, marks, strict=True))
+            + "</tr>"
+        )
 
     head = f"<thead>{line([c.name for c in columns], 'th')}</thead>"
     body = "<tbody>" + "".join(line(row, "td") for row in rows) + "</tbody>"

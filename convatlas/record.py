@@ -41,8 +41,8 @@ def changed(record: T, settings: Iterable[str], kind: str) -> T:
             raise UnknownName(f"{kind} field", name, hints)
         try:
             new[name] = msgspec.convert(_value(text.strip(), hints[name]), hints[name], strict=False)
-        except msgspec.ValidationError as error:
-            raise BadRecipe(f"{kind} field {name} cannot be {text!r}: {str(error)[0].lower()}{str(error)[1:]}") from None
+        except msgspec.ValidationError:
+            raise BadRecipe(f"{kind} field {name} cannot be {text!r}; give {_expected(hints[name])}") from None
     return dataclasses.replace(record, **new)  # type: ignore[type-var]
 
 
@@ -53,3 +53,14 @@ def _value(text: str, hint: Any) -> Any:
     if any(typing.get_origin(option) is tuple for option in options):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
+
+
+def _expected(hint: Any) -> str:
+    """A field's type in a user's words."""
+    if typing.get_origin(hint) is typing.Literal:
+        return f"one of {', '.join(typing.get_args(hint))}"
+    if typing.get_origin(hint) is tuple:
+        return f"{_expected(typing.get_args(hint)[0])}, or several separated by commas"
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_expected(option) for option in typing.get_args(hint))
+    return {int: "a whole number", float: "a number", type(None): "none"}.get(hint, "text")

@@ -132,7 +132,16 @@ def read_table(source: str | bytes) -> Table:
 
 def _cells(r: Row, size: Callable[[int], str]) -> list[Cell]:
     inputs = " ".join(units.shape(s) for s in r.inputs)
-    return [r.path, r.op, inputs, units.shape(r.output), r.params, r.macs, size(r.activation_bytes), *map(_axes, (r.field, r.stride))]
+    return [
+        r.path,
+        r.op,
+        inputs,
+        units.shape(r.output),
+        r.params,
+        r.macs,
+        size(r.activation_bytes),
+        *map(_axes, (r.field, r.stride)),
+    ]
 
 
 def _axes(value: Shape | None) -> str | None:
@@ -140,5 +149,3 @@ def _axes(value: Shape | None) -> str | None:
     if value is None:
         return None
     return str(value[0]) if len(set(value)) == 1 else units.shape(value)
-
-

@@ -21,7 +21,10 @@ NO_TORCH_AT_IMPORT = (0, 4, 5)
 FILE_LINES, FUNCTION_LINES, ARGUMENTS = 400, 60, 8
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
-SOURCES = [*MODULES, *sorted(p for d in ("tests", "tools", "benchmarks", "examples") for p in (PACKAGE.parent / d).rglob("*.py"))]
+SOURCES = [
+    *MODULES,
+    *sorted(p for d in ("tests", "tools", "benchmarks", "examples") for p in (PACKAGE.parent / d).rglob("*.py")),
+]
 
 
 def room(path: Path) -> str:
@@ -48,7 +51,9 @@ def imports(path: Path, at_module_level_only: bool = False) -> set[str]:
 
 
 def of_ours(names: set[str]) -> set[str]:
-    return {parts[1] for n in names if (parts := n.split("."))[0] == "convatlas" and len(parts) > 1 and parts[1] in RANK}
+    return {
+        parts[1] for n in names if (parts := n.split("."))[0] == "convatlas" and len(parts) > 1 and parts[1] in RANK
+    }
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -1,0 +1,246 @@
+"""From a run folder to a bundle; an exported file is kept only if it is proven to answer as the weights do.
+
+The proof starts at image bytes, because preprocessing and class order are what exported files lose.
+"""
+
+import importlib.util
+import io
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from PIL import Image
+
+from .. import __version__, files
+from ..classifier import Classifier, load
+from ..data import Data, Split, open_data
+from ..errors import (
+    BadCheckpoint,
+    BadData,
+    BadImage,
+    ExportMismatch,
+    MissingExtra,
+    RunFailed,
+    SaveFailed,
+    UnknownName,
+    UsageError,
+)
+from ..paper import Recipe
+from ..record import to_json
+from ..result import Result, read_results
+from .bundle import (
+    MOST_REPLAYED,
+    TOLERANCE,
+    Original,
+    array_of,
+    classes_text,
+    differences,
+    logits_of,
+    write,
+)
+from .card import card
+
+MOST_PROVED = 256  # held-out images that an exported file must answer
+PROVED_ALONE = 16  # of them, how many also go through in batches of one
+FORMATS = ("onnx",)
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder's config.json says about its data and training, as far as a bundle needs it."""
+
+    data: str
+    recipe: Recipe
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Images of the test split (else validation), decoded from bytes; `arrays` are ready to be normalised."""
+
+    split: Split
+    indices: tuple[int, ...]
+    arrays: tuple[np.ndarray, ...]
+
+    def name(self, i: int) -> str:
+        index = self.indices[i]
+        return str(self.split.paths[index]) if self.split.paths else f"{self.split.name} image {index}"
+
+
+def export(run: str | Path, out: str | Path, *, to: Sequence[str] = FORMATS) -> Path:
+    """Make a bundle at `out` from a run's best checkpoint, with exported files beside the weights.
+
+    The data that the run was trained on must still be there: its held-out images are the proof. Raises UsageError when
+    `out` exists, ExportMismatch when a file does not answer as the weights do; nothing is then left at `out`.
+    """
+    run, out = Path(run), Path(out)
+    for name in to:
+        if name not in FORMATS:
+            raise UnknownName("export format", name, FORMATS)
+    if "onnx" in to:
+        missing = [p for p in ONNX_PACKAGES if importlib.util.find_spec(p) is None]
+        if missing:
+            raise MissingExtra(" and ".join(missing), "onnx", "export to ONNX")
+    if not (run / "checkpoints").is_dir():
+        raise UsageError(f"{run} is no run folder (it has no checkpoints/); `convatlas train ... --out {run}` makes one")
+    if out.exists() or out.is_symlink():
+        raise UsageError(f"{out} exists already and is not written over; choose another folder for the bundle")
+    source = load(run)
+    classes_text(source.spec.classes)
+    record, results = _record(run), _results(run)
+    data = open_data(record.data, seed=record.seed, validation=record.recipe.validation)
+    if set(data.classes) != set(source.spec.classes):
+        raise BadData(
+            f"{record.data} has {len(data.classes)} classes that are not the {len(source.spec.classes)} of {run}; "
+            "export needs the data that the run was trained on"
+        )
+    held = held_out(data, source)
+    extra: dict[str, str | bytes] = {"README.md": card(source.spec, record.recipe, results, to)}
+    if "onnx" in to:
+        content = to_onnx(source)
+        prove("ONNX", onnx_runner(content), source, held)
+        extra["model.onnx"] = content
+    write(out, source, replay_originals(held), extra)
+    return out
+
+
+def held_out(data: Data, source: Classifier) -> HeldOut:
+    """Up to 256 evenly spaced images of the split that was kept from training. Unreadable files are left out."""
+    split = data.splits.get("test") or data.splits.get("validation")
+    if split is None or not len(split):
+        raise BadData(f"{data.source} has no test or validation images, but export proves its files on them; add a test/")
+    wanted = np.unique(np.linspace(0, len(split) - 1, min(MOST_PROVED, len(split))).round().astype(int))
+    indices, arrays = [], []
+    for index in map(int, wanted):
+        try:
+            array = array_of(original(split, index).content, source.spec.preprocess)
+        except (BadImage, OSError):
+            continue
+        indices.append(index)
+        arrays.append(array)
+    if not indices:
+        raise BadData(f"none of the {len(wanted)} {split.name} images of {data.source} can be read; run check-data on it")
+    return HeldOut(split, tuple(indices), tuple(arrays))
+
+
+def original(split: Split, index: int) -> Original:
+    """The image's own file, or a PNG of it where the data set holds arrays."""
+    if split.paths is not None:
+        path = split.paths[index]
+        return Original(path.suffix.lower(), path.read_bytes())
+    assert split.images is not None
+    png = io.BytesIO()
+    Image.fromarray(split.images[index]).save(png, "PNG")
+    return Original(".png", png.getvalue())
+
+
+def replay_originals(held: HeldOut) -> list[Original]:
+    """Up to 16 of the held-out images: one of each class in turn, of evenly spaced classes where they are more."""
+    labels = held.split.labels[list(held.indices)]
+    kinds = np.unique(labels)
+    kinds = kinds[np.unique(np.linspace(0, len(kinds) - 1, min(MOST_REPLAYED, len(kinds))).round().astype(int))]
+    queues = [np.flatnonzero(labels == kind) for kind in kinds]
+    turns = (queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue))
+    chosen = [i for i, _ in zip(turns, range(MOST_REPLAYED), strict=False)]
+    return [original(held.split, held.indices[i]) for i in sorted(chosen)]
+
+
+def to_onnx(source: Classifier) -> bytes:
+    """One ONNX file: `images` (float32, n x C x H x W, normalised) to `logits`; n is free.
+
+    Its metadata holds what the file alone would lose: classes, preprocessing, network, version, the weights' sha256.
+    """
+    net = source.net
+    batch = torch.zeros(2, *source.spec.input)  # two, because a batch of one would be taken for a fixed size
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # the exporter's talk about its own inner steps
+            program = torch.onnx.export(
+                net,
+                (batch,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=["images"],
+                output_names=["logits"],
+                external_data=False,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunFailed(f"{source.spec.network} cannot be exported to ONNX: {reason}; export it without --to onnx") from error
+    assert program is not None
+    model = program.model_proto
+    # Each node carries stack traces with paths of the machine that exported it; they do not belong in a file to ship.
+    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    facts = {
+        "classes": to_json(source.spec.classes),
+        "preprocess": to_json(source.spec.preprocess),
+        "network": source.spec.network,
+        "convatlas": __version__,
+        "weights_sha256": files.sha256(source.weights_file),
+    }
+    del model.metadata_props[:]
+    for key, value in facts.items():
+        model.metadata_props.add(key=key, value=value)
+    return model.SerializeToString()
+
+
+def onnx_runner(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that runs an ONNX file on the CPU. (n,C,H,W) float32 -> (n,classes) float32."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["logits"], {"images": images})[0]
+
+
+def prove(kind: str, run: Callable[[np.ndarray], np.ndarray], source: Classifier, held: HeldOut) -> None:
+    """Hold an exported file against the network, on held-out images, alone and in batches of 32.
+
+    Logits must agree to TOLERANCE of the image's largest logit (absolute where that is below one), and the class with
+    the largest logit must be the same on every image. Raises ExportMismatch otherwise.
+    """
+    expected = logits_of(source, held.arrays)
+    if not np.isfinite(expected).all():
+        raise BadCheckpoint(f"{source.weights_file} gives logits that are not finite; train again with a smaller lr")
+    normalise = source.spec.preprocess.normalise
+    for size, count in ((1, PROVED_ALONE), (32, MOST_PROVED)):
+        arrays, wanted = held.arrays[:count], expected[:count]
+        batches = [np.stack(arrays[i : i + size]) for i in range(0, len(arrays), size)]
+        found = np.concatenate([run(normalise(batch)) for batch in batches])
+        apart = differences(found, wanted)
+        other = found.argmax(1) != wanted.argmax(1)
+        wrong = other | (apart > TOLERANCE)
+        if wrong.any():
+            first = int(wrong.argmax())
+            raise ExportMismatch(
+                f"the {kind} file does not answer like {source.weights_file}, so nothing was written: "
+                f"logits differ by up to {apart.max():.3g} (allowed {TOLERANCE:g}), {int(other.sum())} of {len(other)} "
+                f"held-out images get another class, the first wrong one is {held.name(first)} at batch size {size}; "
+                f"please report it, and export without {kind} until then"
+            )
+
+
+def _record(run: Path) -> RunRecord:
+    try:
+        return msgspec.json.decode((run / "config.json").read_bytes(), type=RunRecord)
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadCheckpoint(f"{run / 'config.json'} cannot be read: {error}; train the run again") from None
+
+
+def _results(run: Path) -> list[Result]:
+    try:
+        return read_results(run / "results.json")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise BadCheckpoint(f"the results of {run} cannot be read: {error}; `convatlas evaluate` writes them again") from None

@@ -1,0 +1,77 @@
+"""Totals, parts and forms of a table."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convatlas.table import COLUMNS, Row, Table, read_table
+
+counts = st.integers(0, 10**9)
+shape = st.tuples(st.integers(1, 4), st.integers(1, 64), st.integers(1, 9), st.integers(1, 9))
+row = st.builds(
+    Row,
+    path=st.sampled_from(["", "conv1", "conv2", "conv2.0", "conv20"]),
+    op=st.sampled_from(["conv2d", "relu"]),
+    inputs=st.tuples(shape),
+    output=shape,
+    params=counts,
+    macs=counts,
+    activations=counts,
+    activation_bytes=counts,
+    field=st.none() | st.tuples(st.integers(1, 99), st.integers(1, 99)),
+    stride=st.none() | st.tuples(st.integers(1, 9), st.integers(1, 9)),
+)
+table = st.builds(
+    Table, network=st.just("net"), input=st.tuples(shape), rows=st.lists(row, max_size=6).map(tuple), unused=counts
+)
+
+
+@given(table)
+def test_totals_are_the_sums_of_the_rows(t: Table) -> None:
+    assert t.totals.params == sum(r.params for r in t.rows) + t.unused
+    assert t.totals.macs == sum(r.macs for r in t.rows)
+    assert t.totals.activation_bytes == sum(r.activation_bytes for r in t.rows)
+
+
+@given(table)
+def test_json_reads_back(t: Table) -> None:
+    assert read_table(t.as_json()) == t
+    totals = json.loads(t.as_json())["totals"]
+    assert (totals["params"], totals["macs"]) == (t.totals.params, t.totals.macs)
+
+
+@given(table)
+def test_csv_has_a_line_a_row_and_exact_numbers(t: Table) -> None:
+    lines = t.as_csv().splitlines()
+    assert lines[0] == ",".join(c.name for c in COLUMNS)
+    assert len(lines) == 1 + len(t.rows)
+    for r, line in zip(t.rows, lines[1:], strict=True):
+        assert line.split(",")[4:6] == [str(r.params), str(r.macs)]
+
+
+@given(table)
+def test_every_form_shows_totals_and_convention(t: Table) -> None:
+    for form in (t.as_text(), t.as_markdown(), t.as_html()):
+        assert f"{t.totals.params:,} parameters, {t.totals.macs:,} MACs" in form
+        assert "1 MAC = one multiply-add" in form
+
+
+def test_under_takes_a_module_and_what_is_inside_it() -> None:
+    r = Row("", "relu", ((1,),), (1,), 1, 0, 0, 0)
+    rows = tuple(Row(p, *list(vars(r).values())[1:]) for p in ("conv2", "conv2.0.bn", "conv20", ""))
+    assert [x.path for x in Table("n", ((1,),), rows).under("conv2").rows] == ["conv2", "conv2.0.bn"]
+
+
+def test_what_was_not_counted_is_said() -> None:
+    t = Table("n", ((1, 3, 8, 8),), (), uncounted=("fft_fft2",))
+    assert "Not counted, no rule for: fft_fft2." in t.as_text()
+    assert "Every operation was counted." in Table("n", ((1,),), ()).as_text()
+
+
+def test_the_total_field_is_that_of_the_last_map_before_global_pooling() -> None:
+    def at(size: int, field: int) -> Row:
+        return Row("x", "conv2d", ((1,),), (1, 8, size, size), 0, 0, 0, 0, (field, field), (1, 1))
+
+    assert Table("n", ((1,),), (at(7, 11), at(7, 483), at(1, 675))).totals.field == (483, 483)
+    assert Table("n", ((1,),), (at(1, 5),)).totals.field == (5, 5)
