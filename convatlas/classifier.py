@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import files, weights
+from . import files, units, weights
 from .data import Preprocess
 from .errors import BadBundle, BadCheckpoint, ConvAtlasError, UsageError
 from .networks import build
 
 BUNDLE_FORMAT = 1  # version of the bundle's own form
 SMALL = 32 * 2**20  # bytes; a sums file or config.json beyond it is not ours, and is not read
+MOST_CLASSES, MOST_SIDE = 100_000, 4096  # beyond any classifier; a hostile config.json could ask for all the memory
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Classifier:
         """Logits of uint8 arrays that `spec.preprocess.array` gave. n x (H,W,C) -> (n,classes) float32 on the CPU."""
         batch = torch.from_numpy(self.spec.preprocess.normalise(np.stack(images)))
         device = next(self.net.parameters()).device
-        with torch.inference_mode():
+        # TensorFloat-32, cuDNN's default, is wrong from the fourth digit on; a replay and a proof need five.
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return self.net(batch.to(device)).float().cpu()
 
 
@@ -77,9 +79,25 @@ def load(source: str | Path, device: str = "cpu") -> Classifier:
             weights.fill(spec.build(), state, str(file))
         net = spec.build()
         weights.fill(net, state, str(file))
-    except (BadCheckpoint, UsageError) as error:  # UsageError: the network or input that config.json names
-        raise kind(f"{folder} cannot be loaded: {error}") from None
-    return Classifier(net.eval().to(device), spec, folder, file)
+    except BadCheckpoint as error:
+        raise kind(str(error)) from None
+    except UsageError as error:
+        raise kind(f"{folder / 'config.json'} asks for what cannot be built: {error}") from None
+    return Classifier(net.eval().to(pick_device(device)), spec, folder, file)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device of that name; "auto" is the accelerator if there is one, else the CPU. Raises UsageError."""
+    if wanted == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return found or torch.device("cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device).cpu()  # "meta" has no values to give back
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(f"device {wanted!r} cannot be used: {reason}; use --device cpu or auto") from None
+    return device
 
 
 def _of_run(folder: Path) -> tuple[Spec, Path]:
@@ -132,7 +150,12 @@ def _spec(file: Path, key: str, kind: type[ConvAtlasError]) -> Spec:
         record = msgspec.json.decode(_small(file), type=dict[str, Any])[key]
         if key == "convatlas" and record["format"] != BUNDLE_FORMAT:
             raise ValueError(f"it has format {record['format']!r}, this version reads {BUNDLE_FORMAT}")
-        return msgspec.convert(record, Spec)
+        spec = msgspec.convert(record, Spec)
+        if not 1 <= len(set(spec.classes)) == len(spec.classes) <= MOST_CLASSES:
+            raise ValueError(f"it names {len(spec.classes)} classes, expected 1 to {MOST_CLASSES}, each once")
+        if max(spec.input) > MOST_SIDE:
+            raise ValueError(f"its input is {units.shape(spec.input)}, expected at most {MOST_SIDE} pixels a side")
+        return spec
     except FileNotFoundError:
         raise kind(f"{file} is missing; the folder is not whole") from None
     except KeyError as error:

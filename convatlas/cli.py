@@ -5,12 +5,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
 from . import __version__, units
 from .errors import ConvAtlasError, UsageError
+
+if TYPE_CHECKING:
+    from .compare import Limits
 
 HELP = """From a folder of labelled photos to a chosen, trained, verified, exportable classifier.
 
@@ -276,11 +279,11 @@ def report(
 
     found = side_by_side(_some(runs))
     limits = _limits(budget)
-    choice = pick(found, limits)
+    choice = pick(found, limits) if found.comparable else None
     _say(str(work(found, out, choice=choice)))
 
 
-def _limits(budget: Budget):  # type: ignore[no-untyped-def]  # compare is imported only where it is used
+def _limits(budget: Budget) -> "Limits":
     from .compare import Limits
 
     return Limits(max_ms=budget.max_ms, max_mb=budget.max_mb, min_accuracy=budget.min_accuracy, batch=budget.batch)

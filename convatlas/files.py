@@ -67,6 +67,8 @@ def write_folder(folder: Path, fill: Callable[[Path], None], sums: str = MANIFES
             shutil.rmtree(folder)
         beside.rename(folder)
         sync(folder.parent)
+    except SaveFailed:
+        raise
     except OSError as error:
         raise SaveFailed(save_message(folder, error)) from error
     finally:

@@ -1,5 +1,7 @@
 """Numbers as people read them; the only place that formats. Counts stay exact integers until they come here."""
 
+from math import floor, log10
+
 SI = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
@@ -61,6 +63,7 @@ def read_shape(text: str) -> tuple[int, ...]:
 
 
 def _significant(x: float, digits: int) -> str:
-    """`digits` significant figures without an exponent: 3.8579 -> "3.86", 102.2 -> "102", 11.30 -> "11.3"."""
-    whole = len(str(int(abs(round(x, 0))))) if abs(x) >= 1 else 1
+    """`digits` significant figures without an exponent: 3.8579 -> "3.86", 102.2 -> "102", 0.0936 -> "0.0936"."""
+    rounded = float(f"{abs(x):.{digits - 1}e}")
+    whole = floor(log10(rounded)) + 1 if rounded else 1
     return f"{x:,.{max(digits - whole, 0)}f}"

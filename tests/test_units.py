@@ -48,6 +48,7 @@ def test_times() -> None:
     assert units.seconds(245) == "4 min 05 s"
     assert units.seconds(7800) == "2 h 10 min"
     assert units.milliseconds(12.345) == "12.3 ms"
+    assert units.milliseconds(0.0936) == "0.0936 ms"
 
 
 def test_k_of_n() -> None:

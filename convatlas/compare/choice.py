@@ -13,6 +13,8 @@ from ..record import to_json
 from ..result import Accuracy
 from .runs import FORWARD_TIME, Comparison, Entry, Missing, images_clash, machines
 
+WORTH = 1.1  # a saving below this ratio is not worth a word
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -95,6 +97,7 @@ class Choice:
     given_up: tuple[GivenUp, ...]
     too_close: tuple[TooClose, ...]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]  # the comparison's
     missing: tuple[Missing, ...]
 
     @property
@@ -113,7 +116,9 @@ class Choice:
 
     def as_text(self) -> str:
         blocks = [self.verdict, text(*self.table())] if self.candidates else [self.verdict]
-        blocks += ["\n".join(f"- {line}" for line in self.reasons())] if self.reasons() else []
+        told = [f"- {heading}: {sentence}" for heading, sentence in self.reasons()]
+        told += [f"- Warning: {warning}." for warning in self.warnings]
+        blocks += ["\n".join(told)] if told else []
         lines = [f"  {m.run}: {m.what}; `{m.command}`" for m in self.missing]
         return "\n\n".join([*blocks, "\n".join(("Not measured:", *lines))] if lines else blocks)
 
@@ -136,20 +141,21 @@ class Choice:
             "yes" if c.pareto else "no" if None not in (c.ms, c.mb) else "—",
         ]
 
-    def reasons(self) -> list[str]:
-        """What was given up, what is too close to call, and what else to know, a sentence each."""
-        lines = []
+    def reasons(self) -> list[tuple[str, str]]:
+        """What was given up, what is too close to call, and what else to know: a heading and a sentence each."""
+        told = []
         for g in self.given_up:
             doubt = "; the 95 % intervals overlap, so it may be no better" if g.too_close else ""
-            lines.append(f"Given up: {g.name}, {g.points:.1f} points more accurate, but {' and '.join(g.why)}{doubt}.")
+            sentence = f"{g.name} is {g.points:.1f} points more accurate, but {' and '.join(g.why)}{doubt}."
+            told.append(("Given up", sentence))
         for t in self.too_close:
-            ahead = f"{self.pick} is {t.points:.1f} points ahead" if t.points else "as accurate"
-            saves = f" {t.name} {t.saves}." if t.saves else ""
-            lines.append(
-                f"Too close to call: {t.name}; {ahead}, and the 95 % intervals overlap. "
-                f"Only a paired test on the same images, or more images, could tell them apart.{saves}"
-            )
-        return lines + [f"{note}." for note in self.notes]
+            ahead = f"is {t.points:.1f} points behind {self.pick}" if t.points else f"is as accurate as {self.pick}"
+            saves = f" It {t.saves}." if t.saves else ""
+            sentence = f"{t.name} {ahead}, and the 95 % intervals overlap.{saves}"
+            told.append(("Too close to call", sentence))
+        if self.too_close:
+            told.append(("To decide", "a paired test on the same images, or more images, could tell them apart."))
+        return told + [("Note", f"{note}.") for note in self.notes]
 
 
 def choose(comparison: Comparison, limits: Limits) -> Choice:
@@ -171,7 +177,8 @@ def choose(comparison: Comparison, limits: Limits) -> Choice:
         candidates=tuple(candidates),
         given_up=tuple(_given_up(candidates, pick)) if pick else (),
         too_close=tuple(_too_close(candidates, pick)) if pick else (),
-        notes=(*_notes(comparison, pick, limits), *comparison.warnings),
+        notes=tuple(_notes(comparison, pick, limits)),
+        warnings=comparison.warnings,
         missing=tuple(_unknown(comparison, limits)),
     )
 
@@ -260,9 +267,9 @@ def _too_close(candidates: Sequence[Candidate], pick: Candidate) -> Iterable[Too
     for c in candidates:
         if c is not pick and c.fits and c.overlaps(pick):
             saves = []
-            if c.ms and pick.ms and pick.ms > c.ms:
+            if c.ms and pick.ms and pick.ms > WORTH * c.ms:
                 saves.append(f"is {pick.ms / c.ms:.1f} times as fast")
-            if c.mb and pick.mb and pick.mb > c.mb:
+            if c.mb and pick.mb and pick.mb > WORTH * c.mb:
                 saves.append(f"has weights {pick.mb / c.mb:.1f} times smaller")
             yield TooClose(c.name, pick.better(c), " and ".join(saves))
 
@@ -277,7 +284,7 @@ def _notes(comparison: Comparison, pick: Candidate | None, limits: Limits) -> It
     timing = entry.timing(limits.batch)
     if timing and limits.max_ms is not None and timing.high_ms > limits.max_ms:
         high = units.milliseconds(timing.high_ms)
-        yield f"{pick.name}: a quarter of its calls took {high} or more, though the median keeps to {limits.max_ms:g} ms"
+        yield f"{pick.name}: a quarter of its calls took {high} or more, though the median keeps the limit"
 
 
 def _unknown(comparison: Comparison, limits: Limits) -> Iterable[Missing]:

@@ -4,22 +4,22 @@ Reads results.json, config.json and log.jsonl of run folders; imports no torch. 
 where they mean the same: accuracies of the same images, times of the same machine. Anything else gets a warning.
 """
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from .. import units
 from ..errors import BadCheckpoint, UsageError
 from ..layout import Cell, Column, markdown, text
-from ..record import to_json
+from ..record import from_json, to_json
 from ..result import Accuracy, DataStamp, Machine, Result, Timing, read_results
 
 FORWARD_TIME = "forward time"
+WIDE = 1.5  # third quartile over median, from which times are doubtful
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Missing:
 class Epoch:
     """Error rates at the end of an epoch, as shares of one."""
 
-    epoch: float
+    epoch: int
     train_error: float | None = None
     validation_error: float | None = None
 
@@ -76,6 +76,7 @@ class Entry:
     machine: Machine | None  # of the timings
     sources: tuple[Source, ...]
     curve: tuple[Epoch, ...]
+    unreadable: int  # training and validation files that could not be read
 
     def timing(self, batch: int) -> Timing | None:
         return next((t for t in self.timings if t.batch == batch), None)
@@ -92,6 +93,11 @@ class Comparison:
         """The batch sizes at which every timed run was timed."""
         timed = [{t.batch for t in e.timings} for e in self.entries if e.timings]
         return tuple(sorted(set.intersection(*timed))) if timed else ()
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the accuracies are of the same images, so that the runs can be ranked."""
+        return not images_clash(self.entries)
 
     def as_json(self) -> str:
         return to_json(self)
@@ -143,15 +149,18 @@ def compare(runs: Sequence[Path]) -> Comparison:
 def _results(folder: Path) -> list[Result]:
     if not folder.is_dir():
         raise UsageError(f"no run folder at {folder}; `convatlas train NETWORK DATA --out {folder}` makes one")
+    file = folder / "results.json"
     try:
-        found = read_results(folder / "results.json")
+        found = read_results(file)
     except FileNotFoundError:
         found = []
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadCheckpoint(f"{file} cannot be read: {error}") from None
+    except ValueError as error:
         raise BadCheckpoint(f"damaged results: {error}; mend or remove that line") from None
     if not found:
         raise BadCheckpoint(
-            f"{folder} holds no results; give a run that `convatlas train` finished (--resume goes on with a stopped one)"
+            f"{folder} holds no results; give a run that `convatlas train` finished (--resume ends a stopped one)"
         )
     return found
 
@@ -181,7 +190,7 @@ def _agreed(runs: Sequence[Sequence[Result]], key: Callable[[Result], Any]) -> l
 
 def _names(folders: Sequence[Path]) -> list[str]:
     """Each folder's name, with as many of its parents as it takes to tell all apart."""
-    paths = [folder.resolve() for folder in folders]
+    paths = [Path(_text(folder.resolve())) for folder in folders]
     depth = [1] * len(paths)
     while True:
         names = ["/".join(path.parts[-n:]) for path, n in zip(paths, depth, strict=True)]
@@ -191,49 +200,111 @@ def _names(folders: Sequence[Path]) -> list[str]:
         depth = [n + (seen[name] > 1) for n, name in zip(depth, names, strict=True)]
 
 
+def _text(path: Path) -> str:
+    """A path with the bytes that are no UTF-8 spelled out, since JSON and pages cannot hold them."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def _entry(name: str, folder: Path, results: list[Result], judged: Result | None, timed: Result | None) -> Entry:
     config = _read_config(folder / "config.json")
     trained = next((r for r in reversed(results) if r.kind == "training"), None)
     first = trained or results[-1]
     used = [r for i, r in enumerate((trained, judged, timed)) if r and not any(r is o for o in (trained, judged)[:i])]
-    spec = config.get("spec") or {}
+    curve, bad = _read_log(folder / "log.jsonl")
     return Entry(
         name=name,
-        folder=str(folder),
+        folder=_text(folder),
         network=first.network,
         input=first.input,
-        classes=tuple(map(str, spec.get("classes", ()))),
+        classes=config.spec.classes,
         params=first.params,
         macs=first.macs,
         weights_bytes=next((r.weights_bytes for r in (first, *used) if r.weights_bytes), 0),
         recipe=first.recipe,
-        recipe_fields=config.get("recipe") or {},
+        recipe_fields=config.recipe,
         epochs=first.epochs,
         seconds=first.seconds,
-        source=str(config.get("data", "")),
-        split_rule=str(config.get("split_rule", "")),
+        source=config.data.source,
+        split_rule=config.data.rule,
         accuracy=judged.accuracy if judged else None,
         data=judged.data if judged else None,
         timings=tuple(sorted(timed.timings, key=lambda t: t.batch)) if timed else (),
         machine=timed.machine if timed else None,
         sources=tuple(Source(r.kind, r.when, r.command, r.method, r.machine, r.versions) for r in used),
-        curve=_curve(folder / "log.jsonl"),
+        curve=curve,
+        unreadable=bad,
     )
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """The run's config.json; {} where it is missing, since results.json alone can be compared."""
+@dataclass(frozen=True)
+class _Spec:
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Data:
+    source: str = ""
+    rule: str = ""
+
+
+@dataclass(frozen=True)
+class _Config:
+    """The fields of a run's config.json that a comparison needs."""
+
+    spec: _Spec = _Spec()
+    recipe: dict[str, Any] = field(default_factory=dict)
+    data: _Data = _Data()
+
+
+def _read_config(path: Path) -> _Config:
+    """The run's config.json; an empty one where it is missing, since results.json alone can be compared."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return from_json(_Config, path.read_bytes())
     except FileNotFoundError:
-        return {}
+        return _Config()
     except (OSError, ValueError) as error:
         raise BadCheckpoint(f"{path} cannot be read: {error}") from None
 
 
-def _curve(path: Path) -> tuple[Epoch, ...]:
-    """The errors at each epoch's end in the run's log; lines about anything else are passed over."""
-    return ()
+@dataclass(frozen=True)
+class _Counts:
+    correct: int
+    images: int
+
+    @property
+    def error(self) -> float | None:
+        return 1 - self.correct / self.images if self.images else None
+
+
+@dataclass(frozen=True)
+class _LogLine:
+    """The fields of a training's log that a comparison needs."""
+
+    epoch: int
+    train_correct: int
+    train_images: int
+    validation: _Counts | None = None
+    bad: tuple[dict[str, str], ...] = ()
+
+
+def _read_log(path: Path) -> tuple[tuple[Epoch, ...], int]:
+    """The errors at each epoch's end, and how many files could not be read. Nothing where there is no log."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return (), 0
+    except (OSError, ValueError) as error:
+        raise BadCheckpoint(f"{path} cannot be read: {error}") from None
+    curve, bad = [], 0
+    for number, line in enumerate(lines, 1):
+        try:
+            found = from_json(_LogLine, line)
+        except ValueError as error:
+            raise BadCheckpoint(f"{path}, line {number}: {error}") from None
+        held_out = found.validation.error if found.validation else None
+        curve.append(Epoch(found.epoch, _Counts(found.train_correct, found.train_images).error, held_out))
+        bad += len(found.bad)
+    return tuple(curve), bad
 
 
 def _missing(e: Entry) -> Iterable[Missing]:
@@ -250,10 +321,20 @@ def _warnings(entries: Sequence[Entry]) -> Iterable[str]:
     if len(set(machines(entries))) > 1:
         yield f"times are not comparable: {_each((e.name, machine(e)) for e in entries if e.timings)}"
     for e in entries:
+        worst = max(e.timings, key=lambda t: t.high_ms / t.median_ms, default=None)
+        if worst and worst.high_ms > WIDE * worst.median_ms:
+            ends = f"{units.milliseconds(worst.low_ms)} to {units.milliseconds(worst.high_ms)} at batch {worst.batch}"
+            yield f"{e.name}: its times spread widely, quartiles {ends}; measure again when nothing else runs"
         if e.data and e.data.split == "validation":
             yield f"{e.name}: its accuracy is of validation images, which also chose its weights, so it flatters"
-        if e.accuracy and e.accuracy.unreadable:
-            yield f"{e.name}: {e.accuracy.unreadable:,} files could not be read and are not in its accuracy"
+
+    unreadable = [(e.name, e.accuracy.unreadable) for e in entries if e.accuracy and e.accuracy.unreadable]
+    if unreadable:
+        yield f"unreadable files are in no accuracy; {_each((n, _files(k)) for n, k in unreadable)}"
+
+
+def _files(n: int) -> str:
+    return "1 file" if n == 1 else f"{n:,} files"
 
 
 def images_clash(entries: Sequence[Entry]) -> str:
@@ -268,10 +349,12 @@ def images_clash(entries: Sequence[Entry]) -> str:
 
 
 def _each(pairs: Iterable[tuple[str, str]]) -> str:
-    """ "a and b: x; c: y" from name and value, names of one value together."""
+    """ "a, b: x; c: y" from name and value, names of one value together; "each: x" for many of one value."""
     groups: dict[str, list[str]] = {}
     for name, value in pairs:
         groups.setdefault(value, []).append(name)
+    if len(groups) == 1 and len(*groups.values()) > 2:
+        return f"each: {next(iter(groups))}"
     return "; ".join(f"{', '.join(names)}: {value}" for value, names in groups.items())
 
 

@@ -8,8 +8,8 @@ max pooling, ReLU and a linear output.
 Departures and choices:
 - The output gives minus the squared distances, so that the largest is the answer, as everywhere else. Cross entropy on
   it is the paper's loss of equation 9 without the constant j.
-- The bitmaps of Figure 3 are printed as a picture only. Ours are drawn after it, with strokes of two pixels. Where there
-  are not ten classes, fixed pseudo-random codes of the same 84 values take their place.
+- The bitmaps of Figure 3 are printed as a picture only. Ours are drawn after it, with strokes of two pixels. Where the
+  classes are not ten, fixed pseudo-random codes of the same 84 values take their place.
 - C5 covers all of S4's maps, whatever their size, so its kernel grows with the image; the paper would slide the 5x5
   kernel over a larger image and give several answers.
 """
@@ -33,8 +33,8 @@ PAPER = Paper(
 
 THREE = ((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 0), (5, 0, 1))  # contiguous
 FOUR = (
-    ((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 0), (4, 5, 0, 1), (5, 0, 1, 2))  # contiguous
-    + ((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5))  # not contiguous
+    *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 0), (4, 5, 0, 1), (5, 0, 1, 2)),  # contiguous
+    *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),  # not contiguous
 )
 SIX = ((0, 1, 2, 3, 4, 5),)
 CONNECTIONS = THREE + FOUR + SIX
@@ -107,6 +107,7 @@ class SparseConv(nn.Module):
         self.six = nn.Conv2d(6, 1, 5)
         gathered = [channel for maps in THREE + FOUR for channel in maps]
         self.register_buffer("sources", torch.tensor(gathered), persistent=False)
+        self.to(memory_format=torch.channels_last)  # halves a CPU's time for these groups
 
     def forward(self, x: Tensor) -> Tensor:
         three, four = x.index_select(1, self.sources).split((18, 36), dim=1)
@@ -155,8 +156,13 @@ def lenet5(*, classes: int = 10, channels: int = 1, input: tuple[int, int] = (32
 def initialise(net: nn.Module) -> None:
     """Draws weights and biases uniformly from +-2.4/fan_in (appendix A)."""
     for module in net.modules():
-        for parameter in module.parameters(recurse=False):
-            fan_in = 4 if isinstance(module, Subsample) else module.weight[0].numel()  # type: ignore[union-attr,operator]
+        if isinstance(module, Subsample):
+            fan_in = 4
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in = module.weight[0].numel()
+        else:
+            continue
+        for parameter in module.parameters():
             nn.init.uniform_(parameter, -2.4 / fan_in, 2.4 / fan_in)
 
 

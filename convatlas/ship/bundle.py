@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from .. import classifier, files
 from ..classifier import BUNDLE_FORMAT, Classifier, Spec
 from ..data import Preprocess, decode
-from ..errors import BadBundle, BadData, BadImage, UsageError
+from ..errors import BadBundle, BadCheckpoint, BadData, BadImage, UsageError
 from ..record import from_json, to_json
 from ..result import versions
 
@@ -53,7 +52,8 @@ def write(out: Path, source: Classifier, originals: Sequence[Original], extra: d
     """
     arrays = [array_of(o.content, source.spec.preprocess) for o in originals]
     names = [f"replay/{i:02d}{o.suffix}" for i, o in enumerate(originals)]
-    record = Replay(tuple(replayed(n, row, source.spec) for n, row in zip(names, logits_of(source, arrays), strict=True)))
+    logits = expected_logits(source, arrays)
+    record = Replay(tuple(replayed(n, row, source.spec) for n, row in zip(names, logits, strict=True)))
 
     def fill(folder: Path) -> None:
         (folder / "replay").mkdir()
@@ -119,15 +119,23 @@ def config(spec: Spec) -> dict[str, Any]:
     }
 
 
-def array_of(content: bytes, preprocess: Preprocess) -> np.ndarray:
-    """An image file's bytes as the uint8 (H,W,C) that the network's input is made from. Raises BadImage."""
-    return preprocess.array(decode(content, preprocess.channels))
+def array_of(image: bytes | Path, preprocess: Preprocess) -> np.ndarray:
+    """An image file as the uint8 (H,W,C) that the network's input is made from. Raises BadImage."""
+    return preprocess.array(decode(image, preprocess.channels))
 
 
 def logits_of(source: Classifier, arrays: Sequence[np.ndarray], batch: int = 32) -> np.ndarray:
     """Logits of prepared images, a batch at a time. n x uint8 (H,W,C) -> (n,classes) float32."""
     parts = [source.logits(arrays[i : i + batch]).numpy() for i in range(0, len(arrays), batch)]
     return np.concatenate(parts)
+
+
+def expected_logits(source: Classifier, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """As `logits_of`, for a classifier that is about to be shipped. Raises BadCheckpoint for NaN and infinity."""
+    logits = logits_of(source, arrays)
+    if not np.isfinite(logits).all():
+        raise BadCheckpoint(f"{source.weights_file} gives logits that are not finite; train again with a smaller lr")
+    return logits
 
 
 def replayed(name: str, logits: np.ndarray, spec: Spec) -> Replayed:
@@ -139,8 +147,9 @@ def differences(logits: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
     (n,classes) twice -> (n,). Infinite where a logit is not finite.
     """
-    scale = np.maximum(1.0, np.abs(expected).max(1))
-    found = np.abs(logits.astype(np.float64) - expected).max(1) / scale
+    with np.errstate(all="ignore"):  # what is not finite is found below
+        scale = np.maximum(1.0, np.abs(expected).max(1))
+        found = np.abs(logits.astype(np.float64) - expected).max(1) / scale
     return np.where(np.isfinite(found), found, np.inf)
 
 
@@ -152,7 +161,11 @@ def replay(bundle: str | Path, device: str = "cpu") -> Classifier:
     """
     folder = Path(bundle)
     if (folder / "checkpoints").is_dir():
-        raise UsageError(f"{folder} is a run folder, not a bundle; make one with `convatlas export {folder} --out BUNDLE`")
+        raise UsageError(
+            f"{folder} is a run folder, not a bundle; make one with `convatlas export {folder} --out BUNDLE`"
+        )
+    if not folder.exists():
+        raise UsageError(f"no bundle at {folder}; make one with `convatlas export RUN --out {folder}`")
     source = classifier.load(folder, device)
     lines = _text(folder / "classes.txt").split("\n")
     if tuple(lines[:-1]) != source.spec.classes:
@@ -161,9 +174,9 @@ def replay(bundle: str | Path, device: str = "cpu") -> Classifier:
     arrays = []
     for image in expected.images:
         try:
-            arrays.append(array_of((folder / image.file).read_bytes(), source.spec.preprocess))
-        except (OSError, BadImage) as error:
-            raise _damaged(folder, f"replay image {image.file} cannot be read: {error}") from None
+            arrays.append(array_of(folder / image.file, source.spec.preprocess))
+        except BadImage as error:
+            raise _damaged(folder, f"a replay image cannot be read: {error}") from None
     logits = logits_of(source, arrays)
     apart = differences(logits, np.array([image.logits for image in expected.images]))
     for image, row, difference in zip(expected.images, logits, apart, strict=True):
@@ -177,8 +190,9 @@ def replay(bundle: str | Path, device: str = "cpu") -> Classifier:
 
 
 def _expected(folder: Path, classes: int) -> Replay:
+    text = _text(folder / "replay.json")
     try:
-        record = from_json(Replay, _text(folder / "replay.json"))
+        record = from_json(Replay, text)
     except (ValueError, RecursionError) as error:
         raise _damaged(folder, f"replay.json cannot be read: {error}") from None
     if not 1 <= len(record.images) <= MOST_REPLAYED:

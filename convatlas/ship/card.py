@@ -4,6 +4,7 @@ import html
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .. import units
@@ -12,9 +13,20 @@ from ..paper import Recipe
 from ..result import Result
 
 NAMED = 50  # classes that the card lists; classes.txt has all
+PAPERS_OWN = ("where", "dataset", "assumed")  # a recipe's fields that are about the paper's training, not this one
 
 
-def card(spec: Spec, recipe: Recipe, results: Sequence[Result] = (), formats: Sequence[str] = ()) -> str:
+@dataclass(frozen=True)
+class Training:
+    """What a card tells of the training beside its results."""
+
+    recipe: Recipe
+    data: str
+    images: dict[str, int]  # by split
+    rule: str  # how the splits came about
+
+
+def card(spec: Spec, training: Training, results: Sequence[Result] = (), formats: Sequence[str] = ()) -> str:
     """Markdown with front matter. Every name that a user chose stands as text, never as markup.
 
     Of several results the last one is shown, for accuracy the last on the test split where there is one.
@@ -27,7 +39,7 @@ def card(spec: Spec, recipe: Recipe, results: Sequence[Result] = (), formats: Se
         f"# {spec.network}: {len(spec.classes)} classes",
         _what(spec),
         f"## How well it answers\n\n{_accuracy(result)}",
-        f"## How it was trained\n\n{_training(recipe, trained)}",
+        f"## How it was trained\n\n{_training(training, trained)}",
         f"## How to use it\n\n{_use(formats)}",
         f"## What it is for, and its limits\n\n{_limits(result)}",
     ]
@@ -35,9 +47,9 @@ def card(spec: Spec, recipe: Recipe, results: Sequence[Result] = (), formats: Se
 
 
 def plain(text: str) -> str:
-    """A name as Markdown that shows exactly it: no HTML, no emphasis, no link, no table cell."""
+    """A name as Markdown that shows exactly it, within a line: no HTML, no emphasis, no link, no table cell."""
     escaped = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~:@])", r"\\\1", escaped)
+    return re.sub(r"[\\`*_\[\]|~:@]|(?<=www)\.", r"\\\g<0>", escaped, flags=re.IGNORECASE)
 
 
 def _front(spec: Spec, result: Result | None) -> str:
@@ -64,7 +76,7 @@ def _what(spec: Spec) -> str:
     names = ", ".join(plain(name) for name in spec.classes[:NAMED])
     more = f" and {len(spec.classes) - NAMED} more (`classes.txt`)" if len(spec.classes) > NAMED else ""
     rule = {
-        "crop": f"the shorter side is resized to {p.height} / {p.crop:g} pixels ({p.interpolation}) and the centre cut out",
+        "crop": f"resized ({p.interpolation}) so that the centre, which is cut out, keeps {p.crop:g} of a side",
         "pad": "the whole image is fitted in, its shape kept, on black",
         "stretch": f"both sides are resized ({p.interpolation})",
     }[p.fit]
@@ -81,7 +93,8 @@ def _accuracy(result: Result | None) -> str:
     a = result.accuracy
     low, high = a.interval
     lines = [
-        f"- Top-1: {units.of(a.correct, a.images)} of the {plain(result.data.split)} split of {plain(result.data.name)}; "
+        f"- Top-1: {units.of(a.correct, a.images)} of the {plain(result.data.split)} split of "
+        f"{plain(result.data.name)}; "
         f"95 % interval {units.percent(low)} to {units.percent(high)} (Wilson).",
         f"- Top-5: {units.of(a.top5_correct, a.images)}.",
         f"- Data digest: `{result.data.digest}`.",
@@ -93,8 +106,9 @@ def _accuracy(result: Result | None) -> str:
     return "\n".join(lines)
 
 
-def _training(recipe: Recipe, result: Result | None) -> str:
-    lines = []
+def _training(training: Training, result: Result | None) -> str:
+    counts = ", ".join(f"{units.exact(n)} {split}" for split, n in training.images.items())
+    lines = [f"- Data: {plain(training.data)}, {plain(counts)} images; {plain(training.rule)}."]
     if result:
         name = f"recipe {plain(result.recipe)}, " if result.recipe else ""
         m = result.machine
@@ -106,8 +120,12 @@ def _training(recipe: Recipe, result: Result | None) -> str:
             f"on {plain(m.device)}.",
             f"- Versions: {plain(', '.join(f'{k} {v}' for k, v in sorted(result.versions.items())))}.",
         ]
-    fields = ", ".join(f"{name} {value}" for name, value in vars(recipe).items() if name != "assumed" and value)
-    lines.append(f"- Recipe: {plain(fields)}.")
+    fields = [
+        f"{name} {', '.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in vars(training.recipe).items()
+        if name not in PAPERS_OWN and value
+    ]
+    lines.append(f"- Recipe: {plain('; '.join(fields))}.")
     return "\n".join(lines)
 
 
@@ -129,7 +147,7 @@ def _limits(result: Result | None) -> str:
     seen = f" The figures are about images like those of {plain(result.data.name)}." if result and result.data else ""
     return (
         "It names the one class, of those above, that an image looks most like. It has no answer for "
-        f"\"none of these\", and its probabilities are not calibrated.{seen} Test it on your own images before you rely "
+        f'"none of these", and its probabilities are not calibrated.{seen} Test it on your own images before you rely '
         "on it, and do not let it decide alone about people, health or safety."
     )
 

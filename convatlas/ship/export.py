@@ -5,7 +5,6 @@ The proof starts at image bytes, because preprocessing and class order are what 
 
 import importlib.util
 import io
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from ..errors import (
     ExportMismatch,
     MissingExtra,
     RunFailed,
-    SaveFailed,
     UnknownName,
     UsageError,
 )
@@ -40,10 +38,10 @@ from .bundle import (
     array_of,
     classes_text,
     differences,
-    logits_of,
+    expected_logits,
     write,
 )
-from .card import card
+from .card import Training, card
 
 MOST_PROVED = 256  # held-out images that an exported file must answer
 PROVED_ALONE = 16  # of them, how many also go through in batches of one
@@ -52,10 +50,18 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
+class RunData:
+    source: str
+    name: str
+    rule: str  # how the splits came about
+    images: dict[str, int]  # by split
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What a run folder's config.json says about its data and training, as far as a bundle needs it."""
 
-    data: str
+    data: RunData
     recipe: Recipe
     seed: int = 0
 
@@ -88,20 +94,23 @@ def export(run: str | Path, out: str | Path, *, to: Sequence[str] = FORMATS) -> 
         if missing:
             raise MissingExtra(" and ".join(missing), "onnx", "export to ONNX")
     if not (run / "checkpoints").is_dir():
-        raise UsageError(f"{run} is no run folder (it has no checkpoints/); `convatlas train ... --out {run}` makes one")
+        raise UsageError(
+            f"{run} is no run folder (it has no checkpoints/); `convatlas train ... --out {run}` makes one"
+        )
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out} exists already and is not written over; choose another folder for the bundle")
     source = load(run)
     classes_text(source.spec.classes)
     record, results = _record(run), _results(run)
-    data = open_data(record.data, seed=record.seed, validation=record.recipe.validation)
+    data = open_data(record.data.source, seed=record.seed, validation=record.recipe.validation)
     if set(data.classes) != set(source.spec.classes):
         raise BadData(
-            f"{record.data} has {len(data.classes)} classes that are not the {len(source.spec.classes)} of {run}; "
+            f"{record.data.source} has {len(data.classes)} classes, not the {len(source.spec.classes)} of {run}; "
             "export needs the data that the run was trained on"
         )
     held = held_out(data, source)
-    extra: dict[str, str | bytes] = {"README.md": card(source.spec, record.recipe, results, to)}
+    about = Training(record.recipe, record.data.name, record.data.images, record.data.rule)
+    extra: dict[str, str | bytes] = {"README.md": card(source.spec, about, results, to)}
     if "onnx" in to:
         content = to_onnx(source)
         prove("ONNX", onnx_runner(content), source, held)
@@ -114,7 +123,9 @@ def held_out(data: Data, source: Classifier) -> HeldOut:
     """Up to 256 evenly spaced images of the split that was kept from training. Unreadable files are left out."""
     split = data.splits.get("test") or data.splits.get("validation")
     if split is None or not len(split):
-        raise BadData(f"{data.source} has no test or validation images, but export proves its files on them; add a test/")
+        raise BadData(
+            f"{data.source} has no test or validation images, but export proves its files on them; add a test/"
+        )
     wanted = np.unique(np.linspace(0, len(split) - 1, min(MOST_PROVED, len(split))).round().astype(int))
     indices, arrays = [], []
     for index in map(int, wanted):
@@ -125,7 +136,9 @@ def held_out(data: Data, source: Classifier) -> HeldOut:
         indices.append(index)
         arrays.append(array)
     if not indices:
-        raise BadData(f"none of the {len(wanted)} {split.name} images of {data.source} can be read; run check-data on it")
+        raise BadData(
+            f"none of the {len(wanted)} {split.name} images of {data.source} can be read; run check-data on it"
+        )
     return HeldOut(split, tuple(indices), tuple(arrays))
 
 
@@ -173,7 +186,9 @@ def to_onnx(source: Classifier) -> bytes:
             )
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error).strip().splitlines()[0]
-        raise RunFailed(f"{source.spec.network} cannot be exported to ONNX: {reason}; export it without --to onnx") from error
+        raise RunFailed(
+            f"{source.spec.network} cannot be exported to ONNX: {reason}; export it without --to onnx"
+        ) from error
     assert program is not None
     model = program.model_proto
     # Each node carries stack traces with paths of the machine that exported it; they do not belong in a file to ship.
@@ -199,7 +214,11 @@ def onnx_runner(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own classes, which have no common base of their own
+        reason = str(error).strip().splitlines()[0]
+        raise ExportMismatch(f"ONNX Runtime cannot run the file, so nothing was written: {reason}") from error
     return lambda images: session.run(["logits"], {"images": images})[0]
 
 
@@ -209,9 +228,7 @@ def prove(kind: str, run: Callable[[np.ndarray], np.ndarray], source: Classifier
     Logits must agree to TOLERANCE of the image's largest logit (absolute where that is below one), and the class with
     the largest logit must be the same on every image. Raises ExportMismatch otherwise.
     """
-    expected = logits_of(source, held.arrays)
-    if not np.isfinite(expected).all():
-        raise BadCheckpoint(f"{source.weights_file} gives logits that are not finite; train again with a smaller lr")
+    expected = expected_logits(source, held.arrays)
     normalise = source.spec.preprocess.normalise
     for size, count in ((1, PROVED_ALONE), (32, MOST_PROVED)):
         arrays, wanted = held.arrays[:count], expected[:count]
@@ -243,4 +260,6 @@ def _results(run: Path) -> list[Result]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise BadCheckpoint(f"the results of {run} cannot be read: {error}; `convatlas evaluate` writes them again") from None
+        raise BadCheckpoint(
+            f"the results of {run} cannot be read: {error}; `convatlas evaluate` writes them again"
+        ) from None

@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import layout, units
 from ..classifier import Classifier
 from ..data import decode
+from ..data.decoding import EXTENSIONS, printable
 from ..errors import BadImage, UsageError
 from .bundle import replay
 
@@ -37,9 +38,7 @@ class Prediction:
         return {"file": self.file, "class": self.answer, "probability": self.probability, "top": top}
 
 
-def predict(
-    bundle: str | Path, paths: Sequence[str | Path], *, top: int = 5, device: str = "cpu"
-) -> list[Prediction]:
+def predict(bundle: str | Path, paths: Sequence[str | Path], *, top: int = 5, device: str = "cpu") -> list[Prediction]:
     """Name what is on each image, after the bundle has answered its own replay images.
 
     Folders are walked, in the order of their names. The answers come in the order of the paths; a file that is missing
@@ -61,13 +60,16 @@ def predict(
 
     for file in _walk(paths):
         name = shown(file)
+        if file.is_dir():
+            answers.append(Prediction(name, error=f"{name}: no image files in this folder"))
+            continue
         try:
             picture = decode(file, source.spec.preprocess.channels)
             waiting.append((name, source.spec.preprocess.array(picture)))
             places.append(len(answers))
             answers.append(Prediction(name))
         except (BadImage, OSError) as error:
-            answers.append(Prediction(name, error=str(error)))
+            answers.append(Prediction(name, error=shown(str(error))))
         if len(waiting) == BATCH:
             answer()
     if waiting:
@@ -93,22 +95,16 @@ def summary(answers: Sequence[Prediction]) -> str:
     return "\n".join(parts)
 
 
-def printable(text: str) -> str:
-    """A name without control characters, which could write over a terminal's lines."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def shown(file: Path) -> str:
+def shown(file: Path | str) -> str:
     """A path as text that JSON can hold; bytes that are not UTF-8 stand as escapes."""
     return os.fsencode(file).decode("utf-8", "backslashreplace")
 
 
 def _walk(paths: Sequence[str | Path]) -> Iterator[Path]:
+    """Files as given; of a folder, those named like images, as in a data set; a folder without any as it is."""
     for given in map(Path, paths):
-        if given.is_dir():
-            yield from sorted(p for p in given.rglob("*") if not p.is_dir() and "/." not in f"/{p.relative_to(given)}")
-        else:
-            yield given
+        inside = [p for p in given.rglob("*") if p.suffix.lower() in EXTENSIONS] if given.is_dir() else []
+        yield from sorted(p for p in inside if "/." not in f"/{p.relative_to(given)}") or [given]
 
 
 def _prediction(name: str, row: Tensor, source: Classifier, top: int) -> Prediction:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, isfinite
+from itertools import pairwise
+from math import isfinite
 
 from ..errors import BadRecipe
 from ..paper import Recipe
@@ -44,10 +45,10 @@ def _check_length(recipe: Recipe) -> None:
 def _check_schedule(recipe: Recipe) -> None:
     drops, schedule = recipe.drops, recipe.schedule
     if schedule == "steps" and not drops:
-        raise BadRecipe("the recipe's schedule is steps, but drops is empty; say when the rate drops: --set drops=30,60")
-    if schedule != "steps" and drops:
-        raise BadRecipe(f"the recipe has drops, but its schedule is {schedule}; use --set schedule=steps or --set drops=none")
-    if any(not (d > 0 and isfinite(d)) for d in drops) or any(a >= b for a, b in zip(drops, drops[1:], strict=False)):
+        raise BadRecipe(
+            "the recipe's schedule is steps, but drops is empty; say when the rate drops: --set drops=30,60"
+        )
+    if any(not (d > 0 and isfinite(d)) for d in drops) or any(a >= b for a, b in pairwise(drops)):
         listed = ",".join(f"{d:g}" for d in drops)
         raise BadRecipe(f"recipe field drops is {listed}; its places are above 0 and rise, for example 30,60")
     if schedule != "constant" and not 0 < recipe.factor < 1:
@@ -58,7 +59,7 @@ def _check_schedule(recipe: Recipe) -> None:
 
 @dataclass(frozen=True)
 class Length:
-    """A training's length. One step is one batch; the last batch of an epoch may be smaller."""
+    """A training's length. One step is one batch, which the papers call an iteration."""
 
     steps: int
     steps_per_epoch: int
@@ -69,12 +70,12 @@ class Length:
 
     def __str__(self) -> str:
         """ "1,200 iterations (10 epochs of 120)"."""
-        return f"{self.steps:,} iterations ({self.epochs:.4g} epochs of {self.steps_per_epoch:,})"
+        epochs = f"{self.epochs:.4g} epoch{'s' * (self.epochs != 1)}"
+        return f"{self.steps:,} iteration{'s' * (self.steps != 1)} ({epochs} of {self.steps_per_epoch:,})"
 
 
-def length(recipe: Recipe, images: int) -> Length:
-    """The length in both units, for this many training images. A fraction of an epoch ends at the nearest step."""
-    per_epoch = ceil(images / recipe.batch)
+def length(recipe: Recipe, per_epoch: int) -> Length:
+    """The length in both units, for this many batches an epoch. A fraction of an epoch ends at the nearest step."""
     if recipe.iterations is not None:
         return Length(recipe.iterations, per_epoch)
     return Length(max(1, round((recipe.epochs or 0) * per_epoch)), per_epoch)
@@ -82,7 +83,7 @@ def length(recipe: Recipe, images: int) -> Length:
 
 @dataclass
 class Plateau:
-    """What the plateau schedule remembers; part of every checkpoint, whole, so that a resumed run drops when it should."""
+    """What the plateau schedule remembers; whole in every checkpoint, so that a resumed run drops when it should."""
 
     fewest: int | None = None  # validation errors, top-1, at the best epoch so far
     waited: int = 0  # epochs since then, or since the last drop

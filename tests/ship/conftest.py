@@ -14,6 +14,7 @@ from convatlas.paper import Recipe
 from convatlas.record import to_json
 from convatlas.result import Accuracy, DataStamp, Machine, Result, lines
 from convatlas.ship import export
+from convatlas.train.run import RunConfig, describe
 
 Make = Callable[..., Path]
 
@@ -70,7 +71,7 @@ def make_run(
     step = folder / "checkpoints" / "step-000000001"
     files.write_folder(step, lambda beside: weights.save(net, beside / "model.safetensors"))
     (folder / "checkpoints" / "best").write_text("step-000000001")
-    record = {"spec": spec, "recipe": Recipe(where="ours", epochs=1), "data": str(data), "seed": 0}
+    record = RunConfig(spec, Recipe(where="ours", epochs=1), "ours", describe(open_data(data), data), seed=0)
     (folder / "config.json").write_text(to_json(record))
     (folder / "results.json").write_text(lines(results(network, len(names))))
     return folder
@@ -111,3 +112,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 exif[0x0112] = 6 if i % 2 else 1
                 picture.save(folder / f"{i}.jpg", exif=exif, quality=95)
     return root
+
+
+@pytest.fixture(scope="session")
+def photo_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("run") / "photos", data=str(photos), channels=3, fit="crop")

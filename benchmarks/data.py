@@ -1,0 +1,127 @@
+"""Images a second of our loaders against torchvision's, both sides in turns in one process, on one thread.
+
+    CONVATLAS_DATA=... python benchmarks/data.py [--rounds 15] [--images 128]
+
+Photos: torchvision's ImageFolder through a DataLoader without workers, random resized crop, flip, normalisation, with
+v1 transforms on Pillow images and with v2 on tensors. MNIST: torchvision's way, one image at a time,
+against batches in memory, padded crop and flip, normalised, no network. Prints medians, quartiles and ratios.
+"""
+
+import argparse
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import torch
+from harness import in_turns, machine_line, ratio, spread
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from convatlas.data import Preprocess, Split, open_data
+from convatlas.data.loader import train_batches
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BATCH = 64
+
+
+def compare(sides: dict[str, Callable[[], Iterable[object]]], rounds: int, images: int) -> None:
+    """Prints images a second of each side and how many times as fast ours is, turn by turn."""
+
+    def run(make: Callable[[], Iterable[object]]) -> Callable[[], object]:
+        return lambda: deque(make(), maxlen=0)
+
+    times = in_turns({name: run(make) for name, make in sides.items()}, rounds)
+    for name, taken in times.items():
+        rate = 1000 * images / spread(taken).median
+        print(f"  {name:28} {rate:9,.0f} images/s; convatlas is {ratio(taken, times['convatlas'])} times as fast")
+
+
+def first(split: Split, images: int) -> Split:
+    every = max(len(split) // images, 1)
+    return split.take("train", torch.arange(0, len(split), every)[:images].numpy())
+
+
+def photos(folder: Path, size: int, rounds: int, images: int) -> None:
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import transforms as v1
+    from torchvision.transforms import v2
+
+    split = open_data(folder).splits["train"]
+    part = first(split, images)
+    preprocess = Preprocess(3, size, size, mean=MEAN, std=STD)
+    old = v1.Compose(
+        [v1.RandomResizedCrop(size), v1.RandomHorizontalFlip(), v1.ToTensor(), v1.Normalize(MEAN, STD)],
+    )
+    new = v2.Compose(
+        [
+            v2.PILToTensor(),
+            v2.RandomResizedCrop(size, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+    positions = range(0, len(split), max(len(split) // images, 1))[:images]
+
+    def theirs(transform: Callable[[object], object]) -> Callable[[], Iterable[object]]:
+        chosen = Subset(ImageFolder(folder / "train", transform), list(positions))
+        return lambda: DataLoader(chosen, BATCH, shuffle=True)
+
+    def ours() -> Iterator[object]:
+        return train_batches(part, preprocess, ("area 0.08-1", "flip"), batch=BATCH, seed=0, epoch=0)
+
+    print(f"photos to {size}x{size}, {len(part)} images, batch {BATCH}:")
+    sides = {"convatlas": ours, "torchvision v1 on Pillow": theirs(old), "torchvision v2 on tensors": theirs(new)}
+    compare(sides, rounds, len(part))
+
+
+class OneByOne(Dataset[tuple[object, int]]):
+    """The way of torchvision's MNIST class: a Pillow image from the array, then the transform."""
+
+    def __init__(self, split: Split, transform: Callable[[object], object]):
+        self.split, self.transform = split, transform
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, i: int) -> tuple[object, int]:
+        from PIL import Image
+
+        assert self.split.images is not None
+        return self.transform(Image.fromarray(self.split.images[i])), int(self.split.labels[i])
+
+
+def mnist(folder: Path, rounds: int) -> None:
+    from torchvision.transforms import transforms as v1
+
+    split = open_data(folder, validation=0).splits["train"]
+    preprocess = Preprocess(1, 28, 28, fit="pad", mean=(0.1307,), std=(0.3081,))
+    transform = v1.Compose(
+        [v1.RandomCrop(28, 2), v1.RandomHorizontalFlip(), v1.ToTensor(), v1.Normalize((0.1307,), (0.3081,))]
+    )
+    start = time.perf_counter()
+    split.prepared(preprocess)
+    print(f"MNIST, {len(split)} images, batch 128; ours made ready once in {time.perf_counter() - start:.2f} s:")
+    sides: dict[str, Callable[[], Iterable[object]]] = {
+        "convatlas": lambda: train_batches(split, preprocess, ("pad-crop 2", "flip"), batch=128, seed=0, epoch=0),
+        "one image at a time": lambda: DataLoader(OneByOne(split, transform), 128, shuffle=True),
+    }
+    compare(sides, rounds, len(split))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--images", type=int, default=128)
+    given = parser.parse_args()
+    folder = Path(os.environ["CONVATLAS_DATA"])
+    torch.set_num_threads(1)
+    print(machine_line("Pillow", "numpy"), "1 thread", sep="; ")
+    for size in (112, 224):
+        photos(folder / "clothing", size, given.rounds, given.images)
+    mnist(folder / "mnist", min(given.rounds, 2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The network and the world around it are after an account what they were before."""
+
+import random
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+
+@contextmanager
+def untouched(modules: Collection[nn.Module]) -> Iterator[None]:
+    """Puts back what a forward pass sets on its modules: attributes, parameters, buffers, lists; and the random states.
+
+    A forward may set attributes: old-style weight_norm sets `weight` at each call. torch's own random state needs no
+    guard, since no torch function runs; Python's and numpy's are put back only where they were used.
+    """
+    dicts = [(d, d.copy()) for m in modules for d in _dicts(m)]
+    own = [m for m in modules if not type(m).__module__.startswith("torch.nn.")]  # torch's layers collect nothing
+    lists = [(v, v.copy()) for m in own for v in m.__dict__.values() if type(v) is list]
+    state = random.getstate()
+    numpy_random = sys.modules.get("numpy.random")
+    numpy_state = numpy_random.get_state() if numpy_random else None
+    try:
+        yield
+    finally:
+        for now, before in dicts:
+            if not _same(now, before):
+                _restore(now, before)
+        for now, before in lists:
+            if not _same(now, before):
+                now[:] = before
+        if random.getstate() != state:
+            random.setstate(state)
+        if numpy_random and not all(map(_equal, numpy_random.get_state(), numpy_state)):
+            numpy_random.set_state(numpy_state)
+
+
+def _same(now: Any, before: Any) -> bool:
+    """Identical members are equal without a look; asking a shape for equality raises, and then it is not the same."""
+    try:
+        return bool(now == before)
+    except Exception:
+        return False
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return bool(a.tobytes() == b.tobytes()) if hasattr(a, "tobytes") else bool(a == b)
+
+
+def _dicts(module: nn.Module) -> list[dict[str, Any]]:
+    inside = module.__dict__
+    return [inside, *[d for d in (module._parameters, module._buffers, module._modules) if d]]
+
+
+def _restore(now: dict[str, Any], before: dict[str, Any]) -> None:
+    """Key by key, never empty in between: another thread may be using the module."""
+    for key in [k for k in now if k not in before]:
+        del now[key]
+    for key, value in before.items():
+        if now.get(key, now) is not value:
+            now[key] = value

@@ -1,0 +1,210 @@
+"""Checkpoints: a folder a step that is whole or absent, found again after any kill.
+
+    checkpoints/step-000001200/{model.safetensors,optimiser.safetensors,state.json,MANIFEST.json}
+    checkpoints/best, checkpoints/last     text files with such a folder's name
+
+The newest folder whose manifest verifies counts, not what `last` says: a kill may fall between the two.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .. import files, weights
+from ..data import BadFile
+from ..errors import BadCheckpoint, NonFinite, SaveFailed, UsageError
+from ..record import from_json, to_json
+from .progress import say
+from .schedule import Plateau
+
+FORMAT = 1  # version of state.json
+
+
+@dataclass
+class Sums:
+    """What the running epoch's batches came to so far."""
+
+    loss: float = 0.0  # summed over images
+    correct: int = 0
+    images: int = 0
+
+
+@dataclass
+class Best:
+    step: int
+    epoch: int
+    correct: int
+
+
+@dataclass
+class State:
+    """Everything beside tensors that a training needs to go on as if nothing had happened."""
+
+    format: int = FORMAT
+    step: int = 0  # batches used
+    epoch: int = 0  # epochs finished, validation included
+    sums: Sums = field(default_factory=Sums)
+    plateau: Plateau = field(default_factory=Plateau)
+    best: Best | None = None
+    bad: list[BadFile] = field(default_factory=list)  # named in the log
+    new_bad: list[BadFile] = field(default_factory=list)  # seen since the log's last line
+    log_bytes: int = 0  # length of log.jsonl at this moment
+    seconds: float = 0.0  # of training, over all parts
+
+    def note(self, bad: tuple[BadFile, ...]) -> None:
+        """Remembers files that could not be read, each once."""
+        if not bad:
+            return
+        known = {b.path for b in (*self.bad, *self.new_bad)}
+        self.new_bad += [b for b in bad if b.path not in known]
+
+
+def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The momentum buffers by their parameter's name."""
+    found = {}
+    for name, parameter in net.named_parameters():
+        buffer = optimiser.state[parameter].get("momentum_buffer") if parameter in optimiser.state else None
+        if buffer is not None:
+            found[name] = buffer
+    return found
+
+
+def restore_optimiser(net: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], where: str) -> None:
+    """Puts the momentum buffers back, laid out in memory as their parameters are. Raises BadCheckpoint."""
+    parameters = dict(net.named_parameters())
+    for name, tensor in tensors.items():
+        if name not in parameters or parameters[name].shape != tensor.shape:
+            raise BadCheckpoint(f"{where} does not belong to this network: {name} {tuple(tensor.shape)} has no place")
+        optimiser.state[parameters[name]]["momentum_buffer"] = torch.empty_like(parameters[name]).copy_(tensor)
+
+
+class Checkpoints:
+    """The checkpoints of one run. Keeps the last two and the best."""
+
+    def __init__(self, run: Path):
+        self.folder = run / "checkpoints"
+        self.good: list[str] = []  # names that this process wrote or verified, oldest first
+        self.damaged: set[str] = set()  # names that it reported; never removed, only written anew
+
+    def prepare(self) -> None:
+        """Makes the folder, and takes away what killed processes left half written. Call under `lock`."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SaveFailed(files.save_message(self.folder, error)) from error
+        for leftover in (*self.folder.glob("tmp-*"), *self.folder.glob(".*.tmp"), *self.folder.parent.glob(".*.tmp")):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+    def newest(self) -> tuple[Path, State] | None:
+        """The newest whole checkpoint and its state. Each damaged one that is passed over is named on stderr.
+
+        Raises BadCheckpoint when there are checkpoints and none is whole.
+        """
+        names = sorted((p.name for p in self.folder.glob("step-*")), reverse=True)
+        for name in names:
+            step = self.folder / name
+            fault = files.damage(step)
+            if fault is None:
+                try:
+                    state = from_json(State, (step / "state.json").read_bytes())
+                except (OSError, ValueError) as error:
+                    fault = f"state.json cannot be read: {error}"
+            if fault is None:
+                self.good = [name]
+                return step, state
+            self.damaged.add(name)
+            say(f"checkpoint {step} is damaged: {fault}; it is left as it is, and an older one is looked for")
+        if names:
+            several = len(names) > 1
+            raise BadCheckpoint(
+                f"{self.folder} holds {len(names)} checkpoint{'s' * several} and none is whole; start anew in another "
+                f"folder, or move {'them' if several else 'it'} away and --resume to train from the start"
+            )
+        return None
+
+    def save(self, state: State, net: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        """Writes a step's folder, then the pointers, then removes older ones. Raises SaveFailed, NonFinite.
+
+        The last good checkpoint stays until the new one is whole.
+        """
+        model, momentum = net.state_dict(), optimiser_tensors(net, optimiser)
+        refuse_non_finite({**model, **{f"momentum of {k}": v for k, v in momentum.items()}}, state.step)
+        name = step_name(state.step)
+
+        def fill(folder: Path) -> None:
+            weights.save(model, folder / "model.safetensors")
+            weights.save(momentum, folder / "optimiser.safetensors")
+            (folder / "state.json").write_text(to_json(state, indent=1))
+
+        files.write_folder(self.folder / name, fill)
+        self.damaged.discard(name)
+        self.good = [*(g for g in self.good if g != name), name]
+        self.point(state)
+        self._prune(state)
+
+    def point(self, state: State) -> None:
+        """Writes `last` and `best` as the state has them."""
+        files.write(self.folder / "last", f"{step_name(state.step)}\n")
+        if state.best is not None:
+            files.write(self.folder / "best", f"{step_name(state.best.step)}\n")
+
+    def path(self, step: int) -> Path:
+        return self.folder / step_name(step)
+
+    def _prune(self, state: State) -> None:
+        keep = {*self.good[-2:], *({step_name(state.best.step)} if state.best else ())}
+        for old in self.folder.glob("step-*"):
+            if old.name not in keep | self.damaged:
+                # Renamed first: a kill while it is being removed leaves a tmp- folder, not half a checkpoint.
+                with contextlib.suppress(OSError):
+                    shutil.rmtree(old.rename(old.with_name(f"tmp-old-{old.name}")), ignore_errors=True)
+        self.good = [g for g in self.good if g in keep]
+
+
+def step_name(step: int) -> str:
+    return f"step-{step:09d}"
+
+
+def refuse_non_finite(tensors: dict[str, Tensor], step: int) -> None:
+    """Raises NonFinite that names the first tensor with a NaN or an infinity."""
+    name = first_non_finite(tensors.items())
+    if name is not None:
+        raise NonFinite(
+            f"{name} is not finite after step {step:,}; no checkpoint was made of it, the last good one is kept; "
+            "a smaller learning rate helps (--set lr=...)"
+        )
+
+
+def first_non_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
+    return next((n for n, t in tensors if t.is_floating_point() and not torch.isfinite(t).all()), None)
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Holds a run folder for this process, so that a job that was started twice does not spoil it. Raises UsageError.
+
+    The system frees it when the process ends, however it ends. A file system without locks goes without.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UsageError(
+                f"another process is training into {folder.parent}; wait for it or choose another --out"
+            ) from None
+        except OSError:
+            pass
+        yield

@@ -1,0 +1,211 @@
+"""`train`: from a network's name and a data set to a run folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .. import files, weights
+from ..classifier import Spec, pick_device
+from ..data import Data, Preprocess, augment, open_data, statistics
+from ..data.parallel import cores
+from ..errors import BadCheckpoint, BadData, BadRecipe, UnknownName, UsageError
+from ..networks import NETWORKS, RECIPES, recipe_for
+from ..paper import Recipe
+from ..record import to_json
+from ..result import Result, this_machine, versions
+from . import run as folder
+from .checkpoint import Checkpoints, State, lock, restore_optimiser
+from .device import name_of, private_random_state
+from .finish import finish
+from .loop import Training
+from .progress import say
+from .schedule import check_recipe
+from .signals import StopWish
+
+MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a training runs; nothing here changes its result but `device` and `weights`."""
+
+    device: str = "auto"
+    workers: int | None = None  # loader processes; None: none for sets in memory, else one a core up to MOST_WORKERS
+    weights: Path | None = None  # start from these
+    progress: bool = True  # a bar on stderr, where that is a terminal
+    save_seconds: float = 60.0  # at most this long between two checkpoints, a step's length apart
+
+
+def train(
+    network: str,
+    data: str | Path,
+    out: Path,
+    *,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    options: Options = Options(),
+) -> Result:
+    """Trains a network into the run folder `out` and evaluates its best checkpoint.
+
+    `recipe` None is the network's own, or on a resume the run's. With `resume` a run that was stopped or killed goes on
+    and ends with the same bits; a finished one gives its result; a missing one starts. Torch's global random state is
+    put back. Raises UsageError, BadRecipe and BadData before anything is written; Stopped (after SIGTERM or SIGINT),
+    NonFinite, SaveFailed and RunFailed leave a run that can be resumed.
+    """
+    out = Path(out)
+    if network not in NETWORKS:
+        raise UnknownName("network", network, NETWORKS, "`convatlas list` shows all")
+    if options.workers is not None and options.workers < 0:
+        raise UsageError(f"workers is {options.workers}; give 0 (load in this process) or more")
+    device = pick_device(options.device)
+    folder.refuse_taken(out, resume)
+    known = folder.read_config(out) if folder.state_of(out) == "run" else None
+    if known is not None:
+        settled = recipe or known.recipe
+        folder.refuse_other_recipe(out, known, network, settled, seed)
+    else:
+        settled = recipe or recipe_for(network)
+        check_recipe(settled)
+    opened = _open(data, settled, seed)
+    with private_random_state(device):
+        if known is None:
+            if resume:
+                say(f"nothing to resume in {out}; a new run starts")
+            augment.parse(settled.augment)
+            known = _new_config(network, opened, data, settled, seed, options.weights)
+            net = _starting_net(known)
+            _create(out, known)
+        else:
+            folder.refuse_other_data(out, known, folder.describe(opened, data), opened.classes)
+            _refuse_other_start(out, known, options.weights)
+            net = known.spec.build(seed)
+        with lock(Checkpoints(out).folder), StopWish() as wish:
+            done = folder.training_result(out)
+            if done is not None:
+                say(f"{out} is finished; its result of {done.when} stands")
+                return done
+            training = _ready(out, known, opened, net, device, options, wish)
+            training.go(options.progress)
+            return finish(training)
+
+
+def _open(data: str | Path, recipe: Recipe, seed: int) -> Data:
+    opened = open_data(data, seed=seed, validation=recipe.validation)
+    if not len(opened.splits.get("train", ())):
+        raise BadData(f"{opened.source} has no training images")
+    if recipe.schedule == "plateau" and "validation" not in opened.splits:
+        raise BadRecipe(
+            "the recipe's schedule is plateau, which needs validation images, and there are none; "
+            "use --set validation=0.1 or --set schedule=constant"
+        )
+    return opened
+
+
+def _new_config(
+    network: str, data: Data, source: str | Path, recipe: Recipe, seed: int, start: Path | None
+) -> folder.RunConfig:
+    _, height, width = NETWORKS[network].input
+    if recipe.size is not None:
+        height = width = recipe.size
+    bare = Preprocess(data.channels, height, width, fit=recipe.fit, crop=recipe.crop)
+    mean, std = statistics(data.splits["train"], bare, workers=cores())
+    preprocess = Preprocess(data.channels, height, width, fit=recipe.fit, crop=recipe.crop, mean=mean, std=std)
+    origin = None if start is None else folder.Start(str(start.resolve()), _digest(start))
+    name = folder.name_recipe(recipe, RECIPES, NETWORKS[network].recipe)
+    spec = Spec(network, data.classes, preprocess)
+    return folder.RunConfig(spec, recipe, name, folder.describe(data, source), seed, origin)
+
+
+def _starting_net(config: folder.RunConfig) -> nn.Module:
+    """Raises BadInput for a size that the network cannot take, BadCheckpoint for weights that are not its own."""
+    net = config.spec.build(config.seed)
+    if config.start is not None:
+        weights.fill(net, weights.read_foreign(Path(config.start.path)), config.start.path)
+    return net
+
+
+def _create(out: Path, config: folder.RunConfig) -> None:
+    """Makes the folder; config.json makes it a run, and with it alone the run can be trained from the start."""
+    Checkpoints(out).prepare()
+    files.write(out / "config.json", to_json(config, indent=1) + "\n")
+
+
+def _refuse_other_start(out: Path, config: folder.RunConfig, given: Path | None) -> None:
+    if given is None or (config.start is not None and config.start.sha256 == _digest(given)):
+        return
+    before = "fresh weights" if config.start is None else config.start.path
+    raise UsageError(f"{out} was started from {before}, not from {given}; leave --weights out to resume it")
+
+
+def _digest(file: Path) -> str:
+    try:
+        return files.sha256(file)
+    except OSError as error:
+        raise BadCheckpoint(
+            f"{file} cannot be read: {(error.strerror or str(error)).lower()}; give a weights file"
+        ) from None
+
+
+def _ready(
+    out: Path,
+    config: folder.RunConfig,
+    data: Data,
+    net: nn.Module,
+    device: torch.device,
+    options: Options,
+    wish: StopWish,
+) -> Training:
+    """The training as its newest checkpoint, or its very start, has it; the log is cut back to that."""
+    checkpoints = Checkpoints(out)
+    checkpoints.prepare()
+    found = checkpoints.newest()
+    if found is not None:
+        file = found[0] / "model.safetensors"
+        weights.fill(net, weights.load(file), str(file))
+    elif config.start is not None:
+        if _digest(Path(config.start.path)) != config.start.sha256:
+            raise BadCheckpoint(f"{config.start.path} has changed since {out} was started from it; put it back")
+        weights.fill(net, weights.read_foreign(Path(config.start.path)), config.start.path)
+    net = net.to(device).to(memory_format=config.layout)
+    recipe = config.recipe
+    optimiser = torch.optim.SGD(net.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    state = State()
+    if found is not None:
+        state = found[1]
+        file = found[0] / "optimiser.safetensors"
+        restore_optimiser(net, optimiser, weights.load(file), str(file))
+        checkpoints.point(state)
+    _note_environment(out, config, device)
+    folder.cut_back(out / "log.jsonl", state.log_bytes)
+    workers = _workers(data, options.workers)
+    training = Training(
+        out, config, data, net, optimiser, state, checkpoints, device, workers, options.save_seconds, wish
+    )
+    _announce(config, training)
+    return training
+
+
+def _workers(data: Data, wanted: int | None) -> int:
+    """Files are decoded in as many processes as pay here; sets in memory need none."""
+    if wanted is not None:
+        return wanted
+    return 0 if data.splits["train"].paths is None else min(cores(), MOST_WORKERS)
+
+
+def _note_environment(out: Path, config: folder.RunConfig, device: torch.device) -> None:
+    machine = this_machine(name_of(device), torch.get_num_threads())
+    here = folder.environment(machine, versions(), str(config.layout).removeprefix("torch."))
+    first = folder.add_environment(out, here)
+    different = first.differences(here) if first else ""
+    if different:
+        say(f"the last bits may differ from an undisturbed run's: {different}")
+
+
+def _announce(config: folder.RunConfig, training: Training) -> None:
+    sizes = ", ".join(f"{n:,} {name}" for name, n in config.data.images.items())
+    say(f"{config.spec.network} on {config.data.name} ({sizes} images), recipe {config.recipe_name}, {training.length}")
+    if training.state.step:
+        say(f"goes on after step {training.state.step:,}")

@@ -1,0 +1,275 @@
+"""The loader: the same batches whatever the workers, start and batch size; exact lists of bad files."""
+
+import hashlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from convatlas.data import Preprocess, Split, decode, open_data
+from convatlas.data.augment import parse
+from convatlas.data.loader import Batch, _Pictures, eval_batches, steps, train_batches
+from convatlas.errors import BadData, BadRecipe, RunFailed
+
+SMALL = Preprocess(3, 24, 20, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+GREY = Preprocess(1, 12, 12, "pad", mean=(0.13,), std=(0.31,))
+PHOTO = ("area 0.2-1", "flip")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    folder = tmp_path_factory.mktemp("photos")
+    chance = np.random.default_rng(0)
+    for i in range(26):
+        place = folder / "ab"[i % 2] / f"{i:02d}.{'png' if i % 5 == 0 else 'jpg'}"
+        place.parent.mkdir(exist_ok=True)
+        coarse = Image.fromarray(chance.integers(0, 256, (6, 5, 3), np.uint8))
+        coarse.resize((70 + i, 90 - i), Image.Resampling.BICUBIC).save(place)
+    (folder / "a/bad.jpg").write_text("no image")
+    (folder / "b/cut.jpg").write_bytes((folder / "b/01.jpg").read_bytes()[:300])
+    paths = tuple(sorted(folder.rglob("*.*")))
+    labels = np.array([int(p.parent.name == "b") for p in paths])
+    return Split("train", labels, paths=paths, classes=("a", "b"), root=folder)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Split:
+    return open_data("digits").splits["train"]
+
+
+def same(one: Iterable[Batch], other: Iterable[Batch]) -> bool:
+    pairs = list(zip(one, other, strict=True))
+    return all(
+        torch.equal(a.images, b.images)
+        and torch.equal(a.labels, b.labels)
+        and (a.bad, a.position) == (b.bad, b.position)
+        for a, b in pairs
+    )
+
+
+def files_state(split: Split) -> list[object]:
+    return [(p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).digest()) for p in split.paths or ()]
+
+
+def test_any_number_of_workers_gives_the_same_and_changes_no_file(photos: Split) -> None:
+    before = files_state(photos)
+    random_state = torch.get_rng_state()
+    runs = [
+        list(train_batches(photos, SMALL, PHOTO, batch=5, seed=1, epoch=2, workers=workers)) for workers in (0, 1, 2, 4)
+    ]
+    assert all(same(runs[0], run) for run in runs[1:])
+    evals = [list(eval_batches(photos, SMALL, batch=5, workers=workers)) for workers in (0, 2)]
+    assert same(*evals)
+    assert torch.equal(torch.get_rng_state(), random_state)  # DataLoader would draw from it
+    assert files_state(photos) == before
+
+
+@pytest.mark.parametrize("names", [PHOTO, ("pad-crop 3", "flip"), ("side 256-480",), ()])
+@pytest.mark.parametrize("start", [1, 3, 5, 6, 99])
+def test_a_start_gives_the_tail(photos: Split, names: tuple[str, ...], start: int) -> None:
+    whole = list(train_batches(photos, SMALL, names, batch=5, seed=1, epoch=0))
+    assert same(whole[start:], list(train_batches(photos, SMALL, names, batch=5, seed=1, epoch=0, start=start)))
+
+
+def test_skipped_batches_are_not_decoded(photos: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    from convatlas.data import loader
+
+    opened = []
+    original = loader.decode_crop
+    monkeypatch.setattr(loader, "decode_crop", lambda path, *rest: opened.append(path) or original(path, *rest))
+    list(train_batches(photos, SMALL, PHOTO, batch=5, seed=1, epoch=0, start=4))
+    assert len(opened) == 28 - 20
+
+
+def by_number(
+    split: Split, batch: int, names: tuple[str, ...], p: Preprocess, epoch: int = 0
+) -> dict[bytes, torch.Tensor]:
+    """Images keyed by a label that is unique to each."""
+    marked = Split("train", np.arange(len(split)), split.images, split.paths, split.classes, split.root)
+    found = {}
+    for b in train_batches(marked, p, names, batch=batch, seed=7, epoch=epoch):
+        found |= {int(label): image for image, label in zip(b.images, b.labels, strict=True)}
+    return found
+
+
+def test_the_batch_size_changes_no_image(photos: Split, digits: Split) -> None:
+    for split, names, p in ((photos, PHOTO, SMALL), (digits, ("pad-crop 2", "flip"), GREY), (digits, PHOTO, GREY)):
+        some = split if split is photos else split.take("train", np.arange(50))
+        one, other = by_number(some, 4, names, p), by_number(some, 9, names, p)
+        assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+        later = by_number(some, 9, names, p, epoch=1)
+        assert sum(not torch.equal(one[k], later[k]) for k in one) > len(one) / 2
+
+
+def test_an_epoch_holds_every_image_once_in_an_order_of_its_own(digits: Split) -> None:
+    marked = Split("train", np.arange(len(digits)), digits.images, classes=digits.classes)
+    orders = []
+    for seed, epoch in ((0, 0), (0, 1), (1, 0)):
+        batches = list(train_batches(marked, GREY, (), batch=64, seed=seed, epoch=epoch))
+        orders.append(torch.cat([b.labels for b in batches]).tolist())
+        assert sorted(orders[-1]) == list(range(len(digits)))
+        assert [b.position for b in batches] == list(range(len(batches)))
+    assert orders[0] != orders[1] and orders[0] != orders[2] and orders[0] != sorted(orders[0])
+
+
+@given(st.integers(0, 300), st.integers(1, 70))
+def test_no_batch_is_a_single_left_over_image(images: int, batch: int) -> None:
+    split = Split("train", np.zeros(images, np.int64), np.zeros((images, 1, 1), np.uint8), classes=("a",))
+    sizes = [len(b.labels) for b in train_batches(split, Preprocess(1, 1, 1), (), batch=batch, seed=0, epoch=0)]
+    assert sum(sizes) == images and len(sizes) == steps(images, batch)
+    assert sizes[:-1] == [batch] * (len(sizes) - 1)
+    if batch > 1 and images > 1:
+        assert 2 <= sizes[-1] <= batch + 1
+
+
+def test_evaluation_is_in_order_through_array_and_whole(photos: Split, digits: Split) -> None:
+    assert photos.paths is not None and digits.images is not None
+    batches = list(eval_batches(photos, SMALL, batch=9))
+    good = [i for i, p in enumerate(photos.paths) if p.name not in ("bad.jpg", "cut.jpg")]
+    arrays = np.stack([SMALL.array(decode(photos.paths[i], 3)) for i in good])
+    images = torch.cat([b.images for b in batches])
+    assert images.numpy().tobytes() == SMALL.normalise(arrays).tobytes()  # the same bits as without torch
+    assert torch.cat([b.labels for b in batches]).tolist() == photos.labels[good].tolist()
+    grey = torch.cat([b.images for b in eval_batches(digits, GREY, batch=100)])
+    arrays = np.stack([GREY.array(Image.fromarray(image)) for image in digits.images])
+    assert grey.numpy().tobytes() == GREY.normalise(arrays).tobytes()
+    single = list(eval_batches(digits.take("test", np.arange(5)), GREY, batch=4))
+    assert [len(b.labels) for b in single] == [4, 1]
+
+
+def test_types_and_layout(photos: Split, digits: Split) -> None:
+    colour = next(iter(train_batches(photos, SMALL, PHOTO, batch=4, seed=0, epoch=0)))
+    assert colour.images.dtype == torch.float32 and colour.images.shape[1:] == (3, 24, 20)
+    assert colour.images.is_contiguous(memory_format=torch.channels_last) and colour.labels.dtype == torch.int64
+    grey = next(iter(train_batches(digits, GREY, ("flip",), batch=4, seed=0, epoch=0)))
+    assert grey.images.shape == (4, 1, 12, 12) and grey.images.is_contiguous()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_files_are_left_out_and_listed_once(photos: Split, workers: int) -> None:
+    for batch in (1, 3, 28):  # of one image: whole batches are bad
+        batches = list(train_batches(photos, SMALL, PHOTO, batch=batch, seed=3, epoch=0, workers=workers))
+        bad = [b for item in batches for b in item.bad]
+        assert sorted(Path(b.path).name for b in bad) == ["bad.jpg", "cut.jpg"]
+        assert {b.reason for b in bad if b.path.endswith("bad.jpg")} == {
+            "no image of a known format (JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF)"
+        }
+        assert sum(len(b.labels) for b in batches) == 26
+        assert all(len(b.labels) == len(b.images) > 0 for b in batches)
+    assert [b.position for b in batches] == [0]
+
+
+def test_bad_files_at_the_end_of_an_evaluation_are_listed(photos: Split) -> None:
+    assert photos.paths is not None
+    order = [i for i, p in enumerate(photos.paths) if p.name not in ("bad.jpg", "cut.jpg")]
+    order = order[:3] + [i for i in range(28) if i not in order]
+    batches = list(eval_batches(photos.take("test", np.array(order)), SMALL, batch=1))
+    assert [len(b.bad) for b in batches] == [0, 0, 2]
+
+
+def test_nothing_can_be_decoded(photos: Split) -> None:
+    assert photos.paths is not None
+    only = photos.take("test", np.array([i for i, p in enumerate(photos.paths) if p.name == "bad.jpg"]))
+    with pytest.raises(BadData) as caught:
+        list(eval_batches(only, SMALL, batch=4))
+    assert only.paths is not None
+    assert str(caught.value) == (
+        f"none of the 1 images of the test split that were asked for can be decoded; first {only.paths[0]}: "
+        f"no image of a known format (JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch": 0}, "batch is 0; give a whole number from 1 on"),
+        ({"workers": -1}, "workers is -1; give 0 or a whole number above"),
+        ({"start": -2}, "start is -2; give 0 or a whole number above"),
+        ({"augment": ("fip",)}, "no augmentation named 'fip'; known: flip, pad-crop K, area A-B, side A-B"),
+    ],
+)
+def test_wrong_options_are_refused_at_once(digits: Split, options: dict[str, object], message: str) -> None:
+    with pytest.raises(BadRecipe) as caught:
+        train_batches(digits, GREY, **{"augment": (), "batch": 4, "seed": 0, "epoch": 0} | options)  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+def test_the_work_of_a_worker_survives_pickling(photos: Split) -> None:
+    pictures = _Pictures(photos, SMALL, parse(PHOTO), 0, 0)  # as a spawned worker receives it
+    copy = pickle.loads(pickle.dumps(pictures))
+    item = (0, np.arange(6))
+    assert torch.equal(pictures[item].images, copy[item].images)
+
+
+def children() -> list[int]:
+    text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return [int(pid) for pid in text.split()]
+
+
+def test_signals_to_the_group_leave_workers_alone_and_the_end_of_the_iterator_ends_them(photos: Split) -> None:
+    before = set(children())
+    batches = train_batches(photos, SMALL, PHOTO, batch=2, seed=0, epoch=0, workers=2)
+    got = [next(batches)]
+    workers = set(children()) - before
+    assert len(workers) >= 2
+    for pid in workers:
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
+    got += list(batches)
+    assert same(got, train_batches(photos, SMALL, PHOTO, batch=2, seed=0, epoch=0))
+    batches = train_batches(photos, SMALL, PHOTO, batch=2, seed=0, epoch=0, workers=2)
+    next(batches)
+    start = time.monotonic()
+    batches.close()  # type: ignore[attr-defined]
+    assert set(children()) <= before | workers and time.monotonic() - start < 4
+
+
+def test_a_killed_worker_ends_with_a_message(photos: Split) -> None:
+    before = set(children())
+    batches = train_batches(photos, SMALL, PHOTO, batch=1, seed=0, epoch=0, workers=1)
+    next(batches)
+    for pid in set(children()) - before:
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(0.1)  # torch's own handler would raise here
+    with pytest.raises(RunFailed) as caught:
+        list(batches)
+    assert str(caught.value).startswith("a loading process ended unexpectedly (DataLoader worker (pid(s)")
+    assert str(caught.value).endswith("); try fewer workers, or 0")
+
+
+SPAWNED = """
+import multiprocessing, pickle, sys
+import torch
+from convatlas.data import Preprocess, open_data
+from convatlas.data.loader import train_batches
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[2])
+    split = open_data(sys.argv[1], validation=0).splits["train"]
+    options = dict(batch=5, seed=1, epoch=2)
+    p, names = Preprocess(3, 24, 20), ("area 0.2-1", "flip")
+    one, other = (list(train_batches(split, p, names, workers=n, **options)) for n in (0, 2))
+    print(all(torch.equal(a.images, b.images) for a, b in zip(one, other, strict=True)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_other_ways_of_starting_workers(photos: Split, tmp_path: Path, method: str) -> None:
+    script = tmp_path / "spawned.py"
+    script.write_text(SPAWNED)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, str(script), str(photos.root), method]
+    child = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert child.stdout.strip() == "True", child.stderr[-2000:]

@@ -1,0 +1,229 @@
+"""A checkpoint is whole or absent, whatever the disk does, and the newest whole one is found (R4, R8)."""
+
+import errno
+import os
+import pathlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from convatlas import files, weights
+from convatlas.data import BadFile
+from convatlas.errors import BadCheckpoint, NonFinite, SaveFailed, UsageError
+from convatlas.networks import NETWORKS
+from convatlas.train.checkpoint import Best, Checkpoints, State, Sums, lock, optimiser_tensors, restore_optimiser
+from convatlas.train.schedule import Plateau
+
+NAMES = ("open", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir")
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    return NETWORKS["tiny"].build(classes=3, channels=1, input=(8, 8))
+
+
+@pytest.fixture
+def sgd(net: nn.Module) -> torch.optim.SGD:
+    """After one step, so that there is momentum."""
+    found = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    net(torch.randn(4, 1, 8, 8)).sum().backward()
+    found.step()
+    return found
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Checkpoints:
+    found = Checkpoints(tmp_path / "run")
+    found.prepare()
+    return found
+
+
+def names(checkpoints: Checkpoints) -> list[str]:
+    return sorted(p.name for p in checkpoints.folder.iterdir())
+
+
+def test_everything_comes_back(checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD) -> None:
+    state = State(
+        step=17,
+        epoch=2,
+        sums=Sums(0.1 + 0.2, 11, 13),
+        plateau=Plateau(5, 2, 1),
+        best=Best(12, 1, 9),
+        bad=[BadFile("a.jpg", "cut short")],
+        new_bad=[BadFile("b.jpg", "no image")],
+        log_bytes=99,
+        seconds=1.25,
+    )
+    checkpoints.save(state, net, sgd)
+    found = Checkpoints(checkpoints.folder.parent).newest()
+    assert found is not None
+    folder, again = found
+    assert again == state
+    assert folder.name == "step-000000017"
+    assert (checkpoints.folder / "last").read_text() == "step-000000017\n"
+    assert (checkpoints.folder / "best").read_text() == "step-000000012\n"
+    other = NETWORKS["tiny"].build(classes=3, channels=1, input=(8, 8)).to(memory_format=torch.channels_last)
+    weights.fill(other, weights.load(folder / "model.safetensors"), "")
+    theirs = torch.optim.SGD(other.parameters(), 0.1, momentum=0.9)
+    restore_optimiser(other, theirs, weights.load(folder / "optimiser.safetensors"), "")
+    for (name, mine), buffer in zip(other.named_parameters(), optimiser_tensors(other, theirs).values(), strict=True):
+        assert torch.equal(mine, net.get_parameter(name))
+        assert torch.equal(buffer, sgd.state[net.get_parameter(name)]["momentum_buffer"])
+        assert buffer.stride() == mine.stride()
+
+
+def test_the_last_two_and_the_best_are_kept(checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD) -> None:
+    for step in (1, 2, 3, 4, 5):
+        checkpoints.save(State(step=step, best=Best(2, 1, 1) if step > 1 else None), net, sgd)
+    assert names(checkpoints) == ["best", "last", "step-000000002", "step-000000004", "step-000000005"]
+    assert (checkpoints.folder / "best").read_text() == "step-000000002\n"
+
+
+class Failing:
+    """The n-th of the system calls that make files whole fails with an errno."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, number: int, code: int):
+        self.calls = 0
+        for name in NAMES:
+            patch.setattr(os, name, self.watched(getattr(os, name), number, code))
+        patch.setattr(pathlib.Path, "write_text", self.watched(pathlib.Path.write_text, number, code))
+
+    def watched(self, real: Callable[..., Any], number: int, code: int) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            if self.calls == number:
+                raise OSError(code, os.strerror(code))
+            return real(*args, **kwargs)
+
+        return call
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
+def test_a_failure_at_any_call_of_a_save_leaves_a_good_checkpoint(
+    code: int, checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints.save(State(step=1), net, sgd)
+    checkpoints.save(State(step=2), net, sgd)
+    with monkeypatch.context() as patch:
+        counted = Failing(patch, 10**9, code)
+        checkpoints.save(State(step=3), net, sgd)
+    step, failures, quiet = 3, 0, 0
+    for number in range(1, counted.calls + 1):
+        step += 1
+        with monkeypatch.context() as patch:
+            Failing(patch, number, code)
+            try:
+                checkpoints.save(State(step=step), net, sgd)
+            except SaveFailed as error:
+                failures += 1
+                assert str(error).startswith(f"cannot write {checkpoints.folder}/")
+                assert os.strerror(code) in str(error)
+                assert "free some space or choose another folder" in str(error)
+            else:
+                quiet += 1  # while something old was being removed: nothing is lost by that
+        found = Checkpoints(checkpoints.folder.parent).newest()
+        assert found is not None and found[1].step in (step, step - 1, step - 2), number
+        weights.load(found[0] / "model.safetensors")
+        Checkpoints(checkpoints.folder.parent).prepare()  # as the next start does
+        assert not list(checkpoints.folder.glob("tmp-*")) and not list(checkpoints.folder.glob(".*"))
+        checkpoints.save(State(step=(step := step + 1)), net, sgd)
+    assert failures >= 15 and failures > 2 * quiet
+
+
+def spoil(file: Path) -> None:
+    """Flips one bit in the middle."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_damaged_newest_checkpoint_is_named_passed_over_and_kept(
+    checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (1, 2, 3):
+        checkpoints.save(State(step=step), net, sgd)
+    spoil(checkpoints.folder / "step-000000003" / "model.safetensors")
+    again = Checkpoints(checkpoints.folder.parent)
+    found = again.newest()
+    assert found is not None and found[1].step == 2
+    assert capsys.readouterr().err == (
+        f"convatlas: checkpoint {checkpoints.folder}/step-000000003 is damaged: model.safetensors was changed: "
+        "its sha256 differs; it is left as it is, and an older one is looked for\n"
+    )
+    again.save(State(step=4), net, sgd)
+    again.save(State(step=5), net, sgd)
+    assert names(again) == ["last", "step-000000003", "step-000000004", "step-000000005"]
+    again.save(State(step=3), net, sgd)
+    assert files.damage(again.folder / "step-000000003") is None
+
+
+@pytest.mark.parametrize("state", ["", "{", '{"step": "x"}', '{"step": 1, "epoch": null}'])
+def test_a_state_that_cannot_be_read_is_damage(
+    state: str, checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints.save(State(step=1), net, sgd)
+    files.write_folder(checkpoints.folder / "step-000000002", lambda f: (f / "state.json").write_text(state) and None)
+    found = checkpoints.newest()
+    assert found is not None and found[1].step == 1
+    assert "step-000000002 is damaged: state.json cannot be read: " in capsys.readouterr().err
+
+
+def test_no_whole_checkpoint_at_all(checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD) -> None:
+    assert checkpoints.newest() is None
+    checkpoints.save(State(step=1), net, sgd)
+    (checkpoints.folder / "step-000000001" / "MANIFEST.json").unlink()
+    with pytest.raises(BadCheckpoint) as caught:
+        checkpoints.newest()
+    assert str(caught.value) == (
+        f"{checkpoints.folder} holds 1 checkpoint and none is whole; start anew in another folder, "
+        "or move it away and --resume to train from the start"
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_checkpoint_of_weights_that_are_not_finite(
+    value: float, checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD
+) -> None:
+    with torch.no_grad():
+        net.get_parameter("fc.weight")[1, 2] = value
+    with pytest.raises(NonFinite) as caught:
+        checkpoints.save(State(step=1234), net, sgd)
+    assert str(caught.value) == (
+        "fc.weight is not finite after step 1,234; no checkpoint was made of it, the last good one is kept; "
+        "a smaller learning rate helps (--set lr=...)"
+    )
+    assert names(checkpoints) == []
+
+
+def test_momentum_of_another_network_is_refused(net: nn.Module, sgd: torch.optim.SGD) -> None:
+    with pytest.raises(BadCheckpoint) as caught:
+        restore_optimiser(net, sgd, {"fc.weight": torch.zeros(5, 8)}, "run/optimiser.safetensors")
+    assert (
+        str(caught.value) == "run/optimiser.safetensors does not belong to this network: fc.weight (5, 8) has no place"
+    )
+
+
+def test_two_processes_cannot_train_into_one_folder(trainings: Any, photos: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    Checkpoints(run).prepare()
+    with lock(run / "checkpoints"):
+        trainings.start(run, photos)
+        assert trainings.wait() == UsageError.exit_code
+    assert trainings.stderr(run).read_text().splitlines()[-1] == (
+        f"convatlas: another process is training into {run}; wait for it or choose another --out"
+    )
+
+
+def test_what_a_killed_process_left_half_written_is_removed(checkpoints: Checkpoints) -> None:
+    half = checkpoints.folder / "tmp-step-000000007-1234"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"half")
+    (checkpoints.folder / ".last.1234.tmp").write_text("step")
+    (checkpoints.folder.parent / ".config.json.1234.tmp").write_text("{")
+    checkpoints.prepare()
+    assert names(checkpoints) == []
+    assert sorted(p.name for p in checkpoints.folder.parent.iterdir()) == ["checkpoints"]

@@ -1,0 +1,199 @@
+"""Counts against a plain loop, labels by name, and what cannot be evaluated."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from convatlas import classifier
+from convatlas.classifier import Spec
+from convatlas.data import Preprocess, Split, open_data
+from convatlas.errors import BadData, UsageError
+from convatlas.paper import Recipe
+from convatlas.record import to_json
+from convatlas.result import Result
+from convatlas.train import evaluate, summary
+from convatlas.train.checkpoint import Best, Checkpoints, State
+from convatlas.train.evaluation import View, count, figures
+from convatlas.train.run import DataConfig, RunConfig
+
+CPU = torch.device("cpu")
+
+
+class ByColour(nn.Module):
+    """Answers with the brightest channel, so that its accuracy on coloured images is known beforehand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3)) * self.scale
+
+
+def coloured(colours: list[int], labels: list[int]) -> Split:
+    images = np.zeros((len(colours), 4, 4, 3), np.uint8)
+    for image, colour in zip(images, colours, strict=True):
+        image[..., colour] = 200
+    return Split("test", np.array(labels), images, classes=("red", "green", "blue"))
+
+
+VIEW = View(Preprocess(3, 4, 4, fit="stretch"), CPU, 3)
+
+
+def test_right_answers_are_counted_over_a_last_smaller_batch() -> None:
+    split = coloured([0, 1, 2, 0, 1, 2, 0], [0, 1, 2, 1, 1, 0, 0])
+    net = ByColour().train()
+    counts = count(net, split, VIEW)
+    assert (counts.correct, counts.top5_correct, counts.images, counts.bad) == (5, 7, 7, ())
+    assert net.training
+    right, wrong = np.log(np.exp(200 / 255) + 2) - 200 / 255, np.log(np.exp(200 / 255) + 2)
+    assert counts.loss == pytest.approx(5 * right + 2 * wrong, rel=1e-6)
+
+
+def test_the_classifiers_order_of_classes_is_met_by_number() -> None:
+    split = coloured([0, 1, 2], [2, 0, 1])  # the data's classes stand for the network's 1, 2 and 0
+    counts = count(ByColour(), split, View(VIEW.preprocess, CPU, 2, classes=(1, 2, 0)))
+    assert counts.correct == 3
+
+
+@pytest.mark.parametrize("classes", [2, 4, 5, 6, 40])
+def test_figures_are_those_of_a_plain_loop(classes: int) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    logits = torch.randn(64, classes, generator=generator)
+    labels = torch.randint(0, classes, (64,), generator=generator)
+    first = five = 0
+    loss = 0.0
+    for row, label in zip(logits.double().tolist(), labels.tolist(), strict=True):
+        order = sorted(range(classes), key=lambda c: -row[c])
+        first += order[0] == label
+        five += label in order[:5]
+        loss -= row[label] - np.log(np.exp(row).sum())
+    assert figures(logits, labels).tolist() == [first, five, pytest.approx(loss, rel=1e-5)]
+
+
+def test_nothing_can_be_read(tmp_path: Path) -> None:
+    files = [tmp_path / f"{i}.png" for i in range(2)]
+    for file in files:
+        file.write_bytes(b"no image")
+    split = Split("test", np.array([0, 1]), None, tuple(files), ("a", "b"), tmp_path)
+    with pytest.raises(BadData, match="of the test split"):
+        count(ByColour(), split, VIEW)
+
+
+# ---- evaluate --------------------------------------------------------------------------------------------------------
+
+NAMES = ("red", "green", "blue")
+
+
+def painted(folder: Path, images: dict[str, list[int]]) -> Path:
+    """test/CLASS/ with images of the given colours."""
+    for name, colours in images.items():
+        for split in ("train", "test"):
+            (folder / split / name).mkdir(parents=True)
+            for i, colour in enumerate(colours):
+                pixels = np.zeros((16, 16, 3), np.uint8)
+                pixels[..., colour] = 200
+                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run folder whose network answers with the brightest channel."""
+    monkeypatch.setattr(Spec, "build", lambda self, seed=0: ByColour())
+    folder = tmp_path / "run"
+    checkpoints = Checkpoints(folder)
+    checkpoints.prepare()
+    net = ByColour()
+    checkpoints.save(State(step=1, best=Best(1, 1, 1)), net, torch.optim.SGD(net.parameters(), 0.1))
+    spec = Spec("tiny", NAMES, Preprocess(3, 16, 16, fit="stretch"))
+    data = DataConfig("nowhere", "nowhere", "", {}, {})
+    (folder / "config.json").write_text(to_json(RunConfig(spec, Recipe(epochs=1), "own", data, 0)))
+    return folder
+
+
+def test_labels_are_matched_by_name(run: Path, tmp_path: Path) -> None:
+    """A folder without `green` numbers its classes blue 0, red 1; the network knows red 0, green 1, blue 2."""
+    data = painted(tmp_path / "data", {"red": [0, 0, 2], "blue": [2, 1]})
+    result = evaluate(run, data, device="cpu", batch=2)
+    accuracy = result.accuracy
+    assert accuracy is not None
+    assert (accuracy.correct, accuracy.top5_correct, accuracy.images, accuracy.unreadable) == (3, 5, 5, 0)
+    assert result.kind == "evaluation" and result.classes == 3 and result.network == "tiny"
+    assert result.params == 1
+    assert result.data is not None
+    assert (result.data.name, result.data.split, result.data.images) == ("data", "test", 5)
+    assert result.data.digest == open_data(data).splits["test"].digest()
+    assert summary(result).splitlines()[:2] == [
+        "tiny on data, test split",
+        "  top-1  3 of 5 (60.0 %), 95 % interval 23.1 to 88.2 %",
+    ]
+
+
+def test_unreadable_images_are_counted_apart(run: Path, tmp_path: Path) -> None:
+    data = painted(tmp_path / "data", {"red": [0, 0, 0], "blue": [2, 2]})
+    bad = data / "test" / "red" / "1.png"
+    content = bad.read_bytes()[:40]
+    bad.write_bytes(content)
+    result = evaluate(run, data, device="cpu")
+    accuracy = result.accuracy
+    assert accuracy is not None
+    assert (accuracy.correct, accuracy.images, accuracy.unreadable) == (4, 4, 1)
+    assert "  not in these figures: 1 that could not be read" in summary(result)
+    assert bad.read_bytes() == content
+
+
+def test_a_class_that_the_classifier_does_not_know(run: Path, tmp_path: Path) -> None:
+    data = painted(tmp_path / "data", {"red": [0], "rot": [0], "grün": [1]})
+    with pytest.raises(BadData) as caught:
+        evaluate(run, data)
+    assert str(caught.value) == (
+        f"{data} has the classes 'grün', 'rot', which {run} does not know; it knows 'red', 'green', 'blue'"
+    )
+
+
+def test_a_split_that_is_not_there(run: Path, tmp_path: Path) -> None:
+    data = painted(tmp_path / "data", {"red": [0] * 12, "blue": [2] * 12})
+    shutil.rmtree(data / "test")
+    with pytest.raises(UsageError) as caught:
+        evaluate(run, data)
+    assert str(caught.value) == f"{data} has no test split; it has train, validation; choose one with --split"
+
+
+def test_a_batch_of_nothing(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^batch is 0; a batch has at least 1 image$"):
+        evaluate(run, "digits", batch=0)
+
+
+def test_a_run_is_evaluated_on_the_split_that_its_training_used(
+    quick: Callable[..., Result], photos: Path, tmp_path: Path, recipe: Recipe
+) -> None:
+    """Which images are held out follows from the run's seed and share, not from evaluate's own defaults."""
+    trained = quick(tmp_path / "run", seed=5)
+    again = evaluate(tmp_path / "run", photos, device="cpu")
+    assert again.accuracy == trained.accuracy
+    assert again.data == trained.data
+    other = open_data(photos, seed=0, validation=recipe.validation).splits["test"].digest()
+    assert trained.data is not None and trained.data.digest != other
+
+
+def test_counts_equal_a_loop_over_the_classifiers_own_logits(
+    quick: Callable[..., Result], photos: Path, tmp_path: Path, recipe: Recipe
+) -> None:
+    from convatlas.data import decode
+
+    result = quick(tmp_path / "run")
+    found = classifier.load(tmp_path / "run")
+    split = open_data(photos, seed=0, validation=recipe.validation).splits["test"]
+    assert split.paths is not None
+    right = 0
+    for path, label in zip(split.paths, split.labels, strict=True):
+        logits = found.logits([found.spec.preprocess.array(decode(path, 3))])
+        right += int(logits.argmax()) == label
+    assert result.accuracy is not None and result.accuracy.correct == right

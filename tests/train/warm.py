@@ -1,0 +1,114 @@
+"""A process with torch loaded that forks a training for each request, so that a test can kill it at any moment.
+
+Requests and answers are lines of JSON on stdin and stdout: {"run": ..., ...} is answered by {"pid": ...} at the start
+and by {"status": ...} (os.waitstatus_to_exitcode) at the end. Not a test module; tests/train/conftest.py starts it.
+"""
+
+import json
+import os
+import pathlib
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch._dynamo  # an optimiser imports it, which takes a second; here once for all trainings
+from torch import Tensor, nn
+
+from convatlas.cli import _fault
+from convatlas.networks import NETWORKS
+from convatlas.paper import Network, Recipe
+from convatlas.train import Options, train
+
+
+class Tiny(nn.Module):
+    """All that makes a resume hard in a few hundred weights: batch norm's statistics, and dropout's random numbers."""
+
+    def __init__(self, *, classes: int = 4, channels: int = 3, input: tuple[int, int] = (16, 16)):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 8, 3, stride=2)
+        self.bn = nn.BatchNorm2d(8)
+        self.drop = nn.Dropout(0.3)
+        self.fc = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.drop(self.bn(self.conv(x)).relu().mean(dim=(2, 3))))
+
+
+TINY = Network(Tiny, (3, 16, 16), 4, "small", smallest=4)
+RECIPE = Recipe(
+    epochs=3.5, batch=8, lr=0.1, weight_decay=1e-3, schedule="plateau", factor=0.5, patience=1, augment=("flip",)
+)
+CALLS = ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "open", "truncate")
+
+
+def at_call(number: int, act: Callable[[], None]) -> None:
+    """Lets `act` happen just before the numbered one of the system calls with which files are made whole."""
+    left = number
+
+    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                act()
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in CALLS:
+        setattr(os, name, watched(getattr(os, name)))
+    pathlib.Path.write_text = watched(pathlib.Path.write_text)  # type: ignore[method-assign]
+
+
+def work(request: dict[str, Any]) -> int:
+    os.dup2(os.open(request["stderr"], os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
+    sys.argv = ["convatlas", "train", "tiny", request["data"], "--out", request["run"], *request.get("typed", [])]
+    if request.get("kill_at_call"):
+        at_call(request["kill_at_call"], lambda: os.kill(os.getpid(), signal.SIGKILL))
+    if request.get("largest_file"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], request["largest_file"]))
+    if request.get("slow"):  # seconds a batch, so that a signal meets a step and not the end
+        forward = Tiny.forward
+
+        def slow(self: Tiny, x: Tensor) -> Tensor:
+            time.sleep(request["slow"])
+            return forward(self, x)
+
+        Tiny.forward = slow  # type: ignore[method-assign]
+    options = Options(
+        device="cpu", workers=request.get("workers", 0), progress=False, save_seconds=request.get("save_seconds", 0.0)
+    )
+    try:
+        train("tiny", request["data"], pathlib.Path(request["run"]), recipe=RECIPE, resume=True, options=options)
+    except BaseException as error:
+        return _fault(error)
+    return 0
+
+
+def answer(**what: int) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    NETWORKS["tiny"] = TINY
+    answer(ready=1)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                code = work(json.loads(line))
+            finally:
+                os._exit(code)
+        answer(pid=pid)
+        answer(status=os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # an orderly end of torch takes a second
