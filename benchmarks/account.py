@@ -51,7 +51,9 @@ def sides(name: str) -> dict[str, Callable[[], object]]:
     return {
         OURS: lambda: account(meta, (3, 224, 224)).totals.macs,
         "torchinfo, meta": by_torchinfo,
-        "fvcore, cpu": lambda: FlopCountAnalysis(real, zeros).unsupported_ops_warnings(False).uncalled_modules_warnings(False).total(),
+        "fvcore, cpu": lambda: (
+            FlopCountAnalysis(real, zeros).unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
+        ),
         "FlopCounterMode, meta": by_torch,
     }
 

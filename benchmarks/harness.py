@@ -53,7 +53,6 @@ def ratio(slow: list[float], fast: list[float]) -> Spread:
 def machine_line(*packages: str) -> str:
     machine = this_machine()
     found = versions(("torch", "torchvision", *packages))
-    return (
-        f"{machine.processor}, {machine.cores} cores, {size(machine.memory_bytes)}, {machine.system}; "
-        + ", ".join(f"{name} {version}" for name, version in found.items())
+    return f"{machine.processor}, {machine.cores} cores, {size(machine.memory_bytes)}, {machine.system}; " + ", ".join(
+        f"{name} {version}" for name, version in found.items()
     )

@@ -1,11 +1,13 @@
 """The papers, networks, recipes and printed figures as generated data, read without torch.
 
-The papers' files under networks/ are the only place where these are written by hand; `make generate` copies them here
-with each network's table at its own input, and a test fails when the copy is stale.
+The papers' files under networks/ are the only place where these are written by hand; `python tools/generate.py` copies
+them into catalogue_data/ with each network's table at its own input, and a test fails when the copy is stale.
 """
 
+import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from .paper import Paper, Published, Recipe
 from .record import from_json, to_json
 from .table import Shape, Table, read_table
 
-FOLDER = Path(__file__).parent / "catalogue"
+FOLDER = Path(__file__).parent / "catalogue_data"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,10 @@ def list_json(entries: Sequence[Entry]) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """A printed figure beside ours. Verdicts: holds; differs (for the reason given); not computed; unexplained."""
+    """A printed figure beside ours. Verdicts: holds; differs (for the reason given); not computed; unexplained.
+
+    `id` is network, layer, metric and source: "lenet5.c3.params.section-ii-b".
+    """
 
     id: str
     network: str
@@ -104,8 +109,20 @@ def claims(paper: str | None = None) -> list[Claim]:
     known = catalogue()
     if paper is not None and paper not in known.papers:
         raise UnknownName("paper", paper, known.papers)
-    chosen = [p for p in known.published if paper in (None, known.entry(p.network).paper)]
-    return [_claim(p) for p in chosen]
+    made = _claims()
+    return [made[i] for i, p in enumerate(known.published) if paper in (None, known.entry(p.network).paper)]
+
+
+@cache
+def _claims() -> list[Claim]:
+    """All claims, with a number behind an id that an earlier one has, so that an id names one figure."""
+    seen: Counter[str] = Counter()
+    out = []
+    for claim in map(_claim, catalogue().published):
+        seen[claim.id] += 1
+        again = seen[claim.id]
+        out.append(replace(claim, id=f"{claim.id}-{again}") if again > 1 else claim)
+    return out
 
 
 COMPUTED = ("params", "macs", "activations", "field")
@@ -125,7 +142,8 @@ def _claim(p: Published) -> Claim:
         verdict = "differs" if p.reason else "unexplained"
     where = f"{p.network}.{p.layer}" if p.layer else p.network
     source = f"{p.source}, {p.protocol}" if p.protocol else p.source
-    return Claim(f"{where}.{p.metric}", p.network, p.metric, source, p.printed, computed, verdict, p.reason)
+    key = f"{where}.{p.metric}.{re.sub(r'[^a-z0-9]+', '-', p.source.lower())}"
+    return Claim(key, p.network, p.metric, source, p.printed, computed, verdict, p.reason)
 
 
 def claims_text(found: Sequence[Claim]) -> str:

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +29,7 @@ app = App(name="convatlas", version=__version__, help=HELP, help_format="plainte
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Answer as JSON.")]
 Device = Annotated[str, Parameter(help="cpu, cuda, mps; auto takes the accelerator if there is one.")]
-Runs = Annotated[tuple[Path, ...], Parameter(help="Run folders, as `train --out` made them.", negative=())]
+Runs = Annotated[Path, Parameter(help="Run folders, as `train --out` made them.")]
 DATA = "`digits`, a folder of images (train/ validation/ test/, or one folder a class), or a folder of IDX files."
 
 
@@ -110,7 +111,8 @@ def check_data(source: Annotated[str, Parameter(help=DATA)], /, *, json: Json = 
     from .data import check
     from .errors import BadData
 
-    found = check(source)
+    with _busy(f"looking at {source}") as progress:
+        found = check(source, progress=lambda done, total: progress(f"{done:,} of {total:,}"))
     _say(found.as_json() if json else found.as_text())
     if found.bad:
         raise BadData(f"{len(found.bad)} of the files cannot be read; they would be left out and counted in training")
@@ -228,7 +230,8 @@ def measure(
     except ValueError:
         raise UsageError(f"--batch {batch!r} is no list of batch sizes; write whole numbers like 1,8,64") from None
     for source in sources:
-        result = work(source, batches=batches, device=device)
+        with _busy(f"measuring {source}") as progress:
+            result = work(source, batches=batches, device=device, progress=progress)
         if (Path(source) / "checkpoints").is_dir():
             record(Path(source), result)
         _say(to_json(result) if json else summary(result))
@@ -350,6 +353,15 @@ def demo(*, out: Annotated[Path, Parameter(help="Where its runs, bundle and repo
 
 def _say(answer: str) -> None:
     print(answer)
+
+
+@contextmanager
+def _busy(what: str) -> Iterator[Callable[[str], None]]:
+    """A line on stderr that moves while work goes on, on a terminal only; gives what changes its words."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(what) as status:
+        yield lambda words: status.update(f"{what}: {words}")
 
 
 def _next(*commands: str) -> None:

@@ -108,7 +108,7 @@ def test_data_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
     assert run(f"train lenet5 {tmp_path}/nowhere --out {tmp_path}/run") == 3
     _, err = said(capsys)
     assert len(err) == 1
-    assert err[0].startswith(f"convatlas: no data at {tmp_path}/nowhere")
+    assert err[0].startswith(f"convatlas: {tmp_path}/nowhere does not exist; give digits or a folder")
     assert not (tmp_path / "run").exists()
 
 
@@ -151,7 +151,7 @@ def photos(folder: Path, counts: dict[str, int]) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one epoch on the digits, measured; and its bundle."""
     folder = tmp_path_factory.mktemp("way")
-    assert run(f"train lenet5_relu digits --out {folder}/lenet --set epochs=2") == 0
+    assert run(f"train lenet5_relu digits --out {folder}/lenet --set epochs=4") == 0
     assert run(f"measure {folder}/lenet --batch 1,4") == 0
     assert run(f"export {folder}/lenet --out {folder}/bundle") == 0
     return folder
@@ -161,14 +161,15 @@ def test_the_whole_way(finished: Path, capsys: Capture) -> None:
     capsys.readouterr()
     assert run(f"evaluate {finished}/lenet digits --json") == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["images"] == 360
-    assert answer["correct"] > 180
-    assert answer["interval"][0] < answer["correct"] / 360 < answer["interval"][1]
+    images = answer["images"]
+    assert abs(images - 1797 / 5) <= 5  # a fifth of each of ten classes, rounded
+    assert answer["correct"] > images / 2
+    assert answer["interval"][0] < answer["correct"] / images < answer["interval"][1]
     assert run(f"evaluate {finished}/bundle digits --json") == 0
     assert json.loads(capsys.readouterr().out)["correct"] == answer["correct"]
 
     assert run(f"compare {finished}/lenet") == 0
-    assert f"{answer['correct']} of 360" in capsys.readouterr().out
+    assert f"{answer['correct']} of {images}" in capsys.readouterr().out
     assert run(f"choose {finished}/lenet --max-ms 1000 --max-mb 10 --json") == 0
     assert json.loads(capsys.readouterr().out)["pick"] == "lenet"
     assert run(f"report {finished}/lenet --out {finished}/report.html") == 0

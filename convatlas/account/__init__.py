@@ -12,9 +12,10 @@ from ..table import Table
 from .field import Shape, start
 from .rules import FREE, RULES
 from .shape import ShapeTensor, new
-from .untouched import untouched
-from .walk import NeedsValues, Walk, one_line
+from .untouched import uncollected, untouched
+from .walk import Walk, one_line
 
+WHOLE = "the network's own forward"
 Input = Shape | Tensor | Sequence[Shape | Tensor]
 
 
@@ -35,20 +36,16 @@ def account(net: nn.Module, input: Input, *, name: str = "") -> Table:
     kind, place = _kind(modules.values())
     inputs = [_input(shape, kind, place) for shape in _several(input)]
     walk = Walk(modules, RULES, FREE)
-    total = sum(walk.waiting.values())
-    with untouched(modules.values()):
+    with uncollected(), untouched(modules.values()):
         try:
             with walk:
                 net(*inputs)
-        except NeedsValues:
-            raise walk.needs_values() from None
         except ConvAtlasError:
             raise
         except Exception as error:
             raise BadInput(f"at {_place(error, walk.paths)}: {type(error).__name__}: {one_line(str(error))}") from error
     shapes = tuple(x.dims for x in inputs)
-    used = sum(r.params for r in walk.rows)
-    return Table(name or type(net).__name__, shapes, tuple(walk.rows), total - used, tuple(walk.uncounted))
+    return Table(name or type(net).__name__, shapes, walk.rows(), sum(walk.waiting.values()), tuple(walk.uncounted))
 
 
 def _modules(net: nn.Module) -> dict[str, nn.Module]:
@@ -74,12 +71,10 @@ def _check(modules: dict[str, nn.Module]) -> None:
         state = module.__dict__
         if state.get("_compiled_call_impl") is not None or "_orig_mod" in module._modules:
             raise BadInput(
-                f"at {path or 'the network itself'}: a compiled module cannot be walked; give it as it was before compiling"
+                f"at {path or WHOLE}: a compiled module cannot be walked; give the one before compiling"
             )
         if isinstance(module, nn.modules.lazy.LazyModuleMixin) and module.has_uninitialized_params():
-            raise BadInput(
-                f"at {path or 'the network itself'}: a lazy layer has no weights yet; run the network once, then account"
-            )
+            raise BadInput(f"at {path or WHOLE}: a lazy layer has no weights yet; run the network once, then account")
 
 
 def _kind(modules: Collection[nn.Module]) -> tuple[torch.dtype, torch.device]:
@@ -117,8 +112,8 @@ def _place(error: Exception, paths: dict[int, str]) -> str:
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         owner = frame.f_locals.get("self")
         if isinstance(owner, nn.Module) and id(owner) in paths:
-            return f"{paths[id(owner)] or 'the network itself'} ({type(owner).__name__})"
-    return "the network itself"
+            return f"{paths[id(owner)] or WHOLE} ({type(owner).__name__})"
+    return WHOLE
 
 
 __all__ = ["account"]

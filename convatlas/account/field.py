@@ -1,9 +1,10 @@
 """Receptive fields: which input pixels an element of a feature map depends on, per axis, exact over branches.
 
-A tensor's field is a tuple with one `Axis` for each spatial axis of the network's input; None for a tensor that does not
-depend on the input; the empty tuple where the dependence is not known. Padding counts as pixels, as the papers and
-https://distill.pub/2019/computing-receptive-fields do: a field may be larger than the input (AlexNet's fc6: 355 of 227).
-The statistics of normalisation layers are left out: group normalisation would make every field the whole input.
+A tensor's field is a tuple with one `Axis` for each spatial axis of the network's input; None for a tensor that does
+not depend on the input; the empty tuple where the dependence is not known. Padding counts as pixels, as the papers and
+https://distill.pub/2019/computing-receptive-fields do: a field may be larger than the input (AlexNet's fc6 sees 355 of
+227). Statistics of normalisation layers are left out, or group normalisation would make every field the whole input.
+All channels of a map share one field: that of the channel that sees most.
 """
 
 from collections.abc import Iterable, Sequence
@@ -128,14 +129,14 @@ def meet(one: Field, two: Field, shape: Shape) -> Field:
 def union(parts: Sequence[tuple[Field, Shape]], rank: int) -> Field:
     """Tensors that meet element by element, broadcast from the right: each element sees what any of its sources saw."""
     field, shape = parts[0]
-    same = all([s == shape for _, s in parts])
-    if same and all([f is field for f, _ in parts]):
+    same = all(s == shape for _, s in parts)
+    if same and all(f is field for f, _ in parts):
         return field
     known = [(f, s) for f, s in parts if f is not None]
     if not known:
         return None
     count = len(known[0][0] or ())
-    if not count or any([not f or len(f) != count for f, _ in known]):
+    if not count or any(not f or len(f) != count for f, _ in known):
         return UNKNOWN
     size = (
         shape if same else [max((s[d - rank] for _, s in parts if len(s) >= rank - d), default=1) for d in range(rank)]
@@ -205,6 +206,11 @@ def permuted(field: Field, order: Sequence[int]) -> Field:
     if not field:
         return field
     return tuple(a if a.dim == ALL else a._replace(dim=order.index(a.dim)) for a in field)
+
+
+def inserted(field: Field, dim: int) -> Field:
+    """A new dimension before dimension `dim`."""
+    return tuple(a._replace(dim=a.dim + 1) if a.dim >= dim else a for a in field) if field else field
 
 
 def reshaped(field: Field, old: Shape, new: Shape) -> Field:

@@ -278,7 +278,7 @@ MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 
 
 def multi_head(walk: Walk, *args: Any, **kwargs: Any) -> tuple[ShapeTensor, ShapeTensor | None]:
-    """(L,N,E) -> (L,N,E) and the weights (N,L,S) or (N,heads,L,S): three projections, attention, the output projection."""
+    """(L,N,E) -> (L,N,E) and the weights (N,L,S) or (N,heads,L,S): projections, attention, output projection."""
     a = MULTI_HEAD.bind(*args, **kwargs)
     a.apply_defaults()
     given = a.arguments

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import pointwise, products, sources, views, windows
+from . import copies, pointwise, products, sources, views, windows
 from .shape import ShapeTensor
 from .walk import Rule, Walk
 
@@ -15,25 +15,28 @@ Rules = dict[Any, tuple[Rule, str]]
 PLACES = (torch, Tensor, F, torch._C._nn, torch.special, torch.linalg, torch.functional)
 
 # Functions that do no products of their inputs, or only move elements, and are too rare for a rule of their own.
-OTHERS = """roll rot90 fliplr flipud repeat_interleave tile gather take take_along_dim scatter scatter_add index_add index_copy
-index_fill index_put masked_scatter getitem sort argsort topk kthvalue msort cummax cummin cumsum cumprod diff count_nonzero
-nanmean nansum aminmax nanmedian mode quantile vstack hstack dstack column_stack tensor_split hsplit vsplit split_with_sizes
-unsafe_split unsafe_chunk atleast_1d atleast_2d atleast_3d broadcast_tensors meshgrid unfold fold im2col col2im as_strided
-diagonal diag diag_embed diagflat trace one_hot normalize cosine_similarity pairwise_distance grid_sample grid_sampler
-affine_grid max_unpool1d max_unpool2d max_unpool3d fractional_max_pool2d fractional_max_pool3d
-fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices cross_entropy nll_loss mse_loss l1_loss kl_div
-binary_cross_entropy binary_cross_entropy_with_logits smooth_l1_loss huber_loss gumbel_softmax view_as_real view_as_complex
-real imag complex polar angle conj resolve_conj resolve_neg isin bucketize searchsorted combinations cartesian_prod
-weight_norm norm_except_dim ravel positive threshold_ signbit heaviside nextafter ldexp frexp float_power renorm
-log_sigmoid multi_margin_loss poisson trapz swapaxes_ t_ transpose_ squeeze_ unsqueeze_ resize_ set detach_ cuda
-unique_dim median nanquantile select_scatter slice_scatter diagonal_scatter as_tensor isneginf isposinf isreal fill_diagonal
-fill_diagonal_ index_reduce scatter_reduce put hypot gcd lcm nan_to_num_ std_mean flatten view""".split()
+OTHERS = """
+roll rot90 fliplr flipud repeat_interleave tile gather take take_along_dim scatter scatter_add index_add index_copy
+index_fill index_put masked_scatter getitem sort argsort topk kthvalue msort cummax cummin cumsum cumprod diff
+count_nonzero nanmean nansum aminmax nanmedian mode quantile vstack hstack dstack column_stack tensor_split hsplit
+vsplit split_with_sizes unsafe_split unsafe_chunk atleast_1d atleast_2d atleast_3d broadcast_tensors meshgrid unfold
+fold im2col col2im as_strided diagonal diag diag_embed diagflat trace one_hot normalize cosine_similarity
+pairwise_distance grid_sample grid_sampler affine_grid max_unpool1d max_unpool2d max_unpool3d fractional_max_pool2d
+fractional_max_pool3d fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices cross_entropy nll_loss
+mse_loss l1_loss kl_div binary_cross_entropy binary_cross_entropy_with_logits smooth_l1_loss huber_loss gumbel_softmax
+view_as_real view_as_complex real imag complex polar angle conj resolve_conj resolve_neg isin bucketize searchsorted
+combinations cartesian_prod weight_norm norm_except_dim ravel positive threshold_ signbit heaviside nextafter ldexp
+frexp float_power renorm log_sigmoid multi_margin_loss poisson trapz swapaxes_ t_ transpose_ squeeze_ unsqueeze_
+resize_ set detach_ cuda unique_dim median nanquantile select_scatter slice_scatter diagonal_scatter as_tensor
+isneginf isposinf isreal fill_diagonal fill_diagonal_ index_reduce scatter_reduce put hypot gcd lcm nan_to_num_
+std_mean flatten view
+"""
 
 
 def build() -> tuple[Rules, frozenset[str]]:
     """Every name is looked up in torch, Tensor and torch.nn.functional; a name that a version lacks is passed over."""
     rules: Rules = {}
-    named = {**products.RULES, **windows.RULES, **pointwise.RULES, **views.RULES, **sources.RULES}
+    named = {**products.RULES, **windows.RULES, **pointwise.RULES, **views.RULES, **copies.RULES, **sources.RULES}
     for name, rule in named.items():
         for func in _found(name):
             rules[func] = (rule, _operation(name))
@@ -42,7 +45,7 @@ def build() -> tuple[Rules, frozenset[str]]:
         (sources.QUESTIONS, sources.asking),
         (sources.MAKERS, sources.making),
     ):
-        for name in names:
+        for name in names.split():
             for func in _found(name):
                 rules[func] = (make(name, func), name)
     for kind in (torch._C.TensorBase, Tensor):
@@ -52,7 +55,7 @@ def build() -> tuple[Rules, frozenset[str]]:
                 rules[getter] = (views.ATTRIBUTES.get(name) or _attribute(getter), name)
                 rules[attribute.__set__] = (_ignored, name)
     counted = set(products.RULES)
-    free = {_operation(n) for n in (set(named) - counted) | set(OTHERS)}
+    free = {_operation(n) for n in (set(named) - counted) | set(OTHERS.split())}
     return rules, frozenset(free)
 
 
@@ -63,7 +66,7 @@ def _found(name: str) -> list[Any]:
 def _operation(name: str) -> str:
     """add for add, add_, __add__, __iadd__ and __radd__."""
     bare = name.strip("_")
-    if name.startswith("__") and bare[:1] in ("i", "r") and bare[1:] in pointwise.ARITHMETIC:
+    if name.startswith("__") and bare[:1] in ("i", "r") and bare[1:] in pointwise.ARITHMETIC.split():
         bare = bare[1:]
     return {"truediv": "div", "true_divide": "div", "divide": "div", "multiply": "mul", "subtract": "sub"}.get(
         bare, bare

@@ -17,22 +17,23 @@ class ShapeTensor(Tensor):
     Reading the shape is by far the most frequent call, so it is answered here, without the way through torch.
     """
 
+    __slots__ = ("base", "dims", "fed", "field", "kind", "learned", "owes", "place", "steps")
     dims: Shape  # its shape as a plain tuple
     kind: torch.dtype
     place: torch.device
-    field: Field = None  # which pixels of the input it depends on; None: on none
-    fed: bool = False  # depends on the network's input
-    learned: bool = False  # is made of parameters
-    owes: tuple[Tensor, ...] = ()  # parameters that it shows a view of and that no operation has used yet
-    steps: Shape | None = None  # strides; None: contiguous
-    base: "ShapeTensor | None" = None  # whose elements it shows, where it is a view
+    field: Field  # which pixels of the input it depends on; None: on none
+    fed: bool  # depends on the network's input
+    learned: bool  # is made of parameters
+    owes: tuple[Tensor, ...]  # parameters that it shows a view of and that no operation has used yet
+    steps: Shape | None  # strides; None: contiguous
+    base: "ShapeTensor | None"  # whose elements it shows, where it is a view
 
-    shape = property(lambda self: torch.Size(self.dims))  # type: ignore[assignment]
-    dtype = property(attrgetter("kind"))  # type: ignore[assignment]
-    device = property(attrgetter("place"))  # type: ignore[assignment]
-    ndim = property(lambda self: len(self.dims))  # type: ignore[assignment]
+    shape = property(lambda self: torch.Size(self.dims))
+    dtype = property(attrgetter("kind"))
+    device = property(attrgetter("place"))
+    ndim = property(lambda self: len(self.dims))
 
-    def size(self, dim: int | None = None) -> Any:  # type: ignore[override]
+    def size(self, dim: int | None = None) -> Any:
         return torch.Size(self.dims) if dim is None else self.dims[dim]
 
     def dim(self) -> int:
@@ -47,20 +48,26 @@ class ShapeTensor(Tensor):
         raise BadInput(f"{getattr(func, '__name__', func)}: a tensor of an account has a shape and no values")
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Reached by code that goes around torch's functions: scripted modules, C++ extensions."""
         raise NotImplementedError(f"{func} needs values; scripted and compiled code cannot be walked on shapes")
 
 
-_make = Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
+_make = Tensor._make_wrapper_subclass
 
 
 def new(dims: Shape, kind: torch.dtype, place: torch.device, steps: Shape | None = None) -> ShapeTensor:
     """A constant: depends on no input and no parameter until the caller says so."""
     t: ShapeTensor = _make(ShapeTensor, dims, steps, None, None, kind, torch.strided, place)
-    t.dims, t.kind, t.place = dims, kind, place
-    if steps is not None:
-        t.steps = steps
+    t.dims = dims
+    t.kind = kind
+    t.place = place
+    t.steps = steps
+    t.field = t.base = None
+    t.fed = t.learned = False
+    t.owes = ()
     return t
 
 

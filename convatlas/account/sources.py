@@ -1,4 +1,4 @@
-"""Rules for what makes tensors, asks about them, or needs their values. Random functions give shapes and draw nothing."""
+"""Rules for what makes tensors, asks about them, or needs their values. Random functions draw nothing."""
 
 from typing import Any
 
@@ -9,18 +9,23 @@ from .shape import ShapeTensor, dims, new
 from .walk import NeedsValues, Rule, Walk
 
 # They read values; on real tensors of the network (buffers, parameters) that is harmless and answered.
-VALUES = """item tolist numpy __bool__ __int__ __float__ __index__ __complex__ __array__ __contains__ nonzero argwhere
+VALUES = """
+item tolist numpy __bool__ __int__ __float__ __index__ __complex__ __array__ __contains__ nonzero argwhere
 masked_select unique unique_consecutive is_nonzero equal allclose bincount data_ptr storage untyped_storage __dlpack__
-_unique2 _unique histc""".split()
+_unique2 _unique histc
+"""
 # They read what a shape has as well.
-QUESTIONS = """size dim ndimension numel nelement stride is_contiguous is_floating_point is_complex is_signed element_size
-get_device storage_offset is_same_size is_pinned is_shared is_inference is_conj is_neg is_distributed is_tensor __len__
-__hash__ __dir__ has_names _is_view result_type can_cast""".split()
+QUESTIONS = """
+size dim ndimension numel nelement stride is_contiguous is_floating_point is_complex is_signed element_size get_device
+storage_offset is_same_size is_pinned is_shared is_inference is_conj is_neg is_distributed is_tensor __len__ __hash__
+__dir__ has_names _is_view result_type can_cast
+"""
 # No tensor goes in, or only as a pattern; they run on the meta device.
-MAKERS = """zeros ones empty full arange range linspace logspace eye tensor as_tensor scalar_tensor rand randn randint normal
+MAKERS = """
+zeros ones empty full arange range linspace logspace eye tensor as_tensor scalar_tensor rand randn randint normal
 empty_strided zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty
-new_full new_tensor hann_window hamming_window blackman_window kaiser_window tril_indices
-triu_indices""".split()
+new_full new_tensor hann_window hamming_window blackman_window kaiser_window tril_indices triu_indices
+"""
 
 
 def reading(name: str, func: Any) -> Rule:
@@ -79,7 +84,7 @@ def left_alone(walk: Walk, input: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 RULES: dict[str, Rule] = {
-    **{name: left_alone for name in ("requires_grad_", "retain_grad", "share_memory_", "pin_memory", "record_stream")},
+    **dict.fromkeys(("requires_grad_", "retain_grad", "share_memory_", "pin_memory", "record_stream"), left_alone),
     "randperm": permutation,
     "__repr__": described,
     "__format__": described,

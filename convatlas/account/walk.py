@@ -1,6 +1,6 @@
 """The walk: a forward pass in which every torch function is answered by a rule on shapes, and each answer is a row.
 
-A torch function mode sees all calls of its thread: functional ones, operators, and those on parameters or buffers alone.
+A torch function mode sees all calls of its thread: functional ones, operators, those on parameters or buffers alone.
 None of them runs, but for a function without a rule, which runs on meta tensors (no memory, no values).
 """
 
@@ -24,7 +24,6 @@ from .shape import ShapeTensor, dims, new, plain
 Rule = Callable[..., Any]
 # Files whose functions carry calls from a module to the walk and are no module's methods.
 OUTSIDE = (str(Path(__file__).parent), torch.overrides.__file__, torch.nn.functional.__file__, torch._tensor.__file__)
-_blank = object.__new__
 
 
 class Clash(Exception):
@@ -43,15 +42,13 @@ class Walk(TorchFunctionMode):
         super().__init__()
         self.rules, self.free = rules, free
         self.paths = {id(m): path for path, m in modules.items()}
-        self.rows: list[Row] = []
+        self._notes: list[tuple[Any, ...]] = []
         self.uncounted: dict[str, None] = {}
         self.op = ""
         owned = [p for m in modules.values() for p in m._parameters.values() if p is not None]
-        self.waiting = {id(p): p.numel() for p in owned}  # parameters that no operation has used yet
-        self._parameters = frozenset(self.waiting)
+        self.waiting = {id(p): p.numel() for p in owned}  # elements of parameters that no operation has used yet
         self._lifted: dict[int, tuple[Tensor, ShapeTensor]] = {}
         self._first: dict[int, tuple[str, CodeType]] = {}
-        self._reports: dict[tuple[int, Shape], tuple[Shape | None, Shape | None, Field]] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = self.rules.get(func)
@@ -60,8 +57,10 @@ class Walk(TorchFunctionMode):
         rule, self.op = found
         try:
             return rule(self, *args, **kwargs) if kwargs else rule(self, *args)
-        except (ConvAtlasError, NeedsValues):
+        except ConvAtlasError:
             raise
+        except NeedsValues:
+            raise self.needs_values() from None
         except Clash as clash:
             raise self.refusal(args, kwargs or {}, str(clash)) from None
         except Exception:  # the call is wrong or unusual: torch itself has the last word
@@ -115,8 +114,8 @@ class Walk(TorchFunctionMode):
             return found[1]
         shape = tuple(t.shape)
         lifted = new(shape, t.dtype, t.device, None if t.is_contiguous() else plain(shape, t.stride()))
-        lifted.learned = id(t) in self._parameters
-        if id(t) in self.waiting:
+        lifted.learned = id(t) in self.waiting
+        if lifted.learned:
             lifted.owes = (t,)
         self._lifted[id(t)] = (t, lifted)
         return lifted
@@ -126,7 +125,7 @@ class Walk(TorchFunctionMode):
     def _use(self, sources: Sequence[Any]) -> tuple[list[Shape], int, bool, bool]:
         """Shapes that come from the data, parameters first used here, and whether data and parameters take part."""
         inputs: list[Shape] = []
-        params, fed, learned = 0, False, False
+        params, fed, learned, waiting = 0, False, False, self.waiting
         for t in sources:
             if type(t) is ShapeTensor:
                 if t.fed:
@@ -134,32 +133,33 @@ class Walk(TorchFunctionMode):
                     inputs.append(t.dims)
                 if t.learned:
                     learned = True
-                if t.owes:
-                    params += sum(self.waiting.pop(id(p), 0) for p in t.owes)
-            elif t is not None and id(t) in self._parameters:
-                params += self.waiting.pop(id(t), 0)
-                learned = True
+                for p in t.owes:
+                    params += waiting[id(p)]
+                    waiting[id(p)] = 0
+            else:
+                first_use = waiting.get(id(t))
+                if first_use is not None:
+                    params += first_use
+                    waiting[id(t)] = 0
+                    learned = True
         return inputs, params, fed, learned
 
     def _row(self, inputs: list[Shape], params: int, out: ShapeTensor, macs: int, activations: int) -> None:
-        field = stride = None
-        if out.field:
-            held = self._reports.get((id(out.field), out.dims))
-            field, stride = held[:2] if held else self._report(out.field, out.dims)
-        row: Row = _blank(Row)  # filled at once: the initialiser of a frozen dataclass is a tenth of the whole walk
-        row.__dict__.update(
-            path=self.where(5),  # past _row, compute, the rule and the handler
-            op=self.op,
-            inputs=tuple(inputs),
-            output=out.dims,
-            params=params,
-            macs=macs,
-            activations=activations,
-            activation_bytes=activations * out.kind.itemsize,
-            field=field,
-            stride=stride,
-        )
-        self.rows.append(row)
+        place = self.where(5)  # past _row, compute, the rule and the handler
+        self._notes.append((place, self.op, inputs, out.dims, params, macs, activations, out.kind.itemsize, out.field))
+
+    def rows(self) -> tuple[Row, ...]:
+        """What was noted, with fields and strides; most operations pass a field on, so each is worked out once."""
+        seen: dict[tuple[int, Shape], tuple[Shape | None, Shape | None]] = {}
+        out = []
+        for path, op, inputs, shape, params, macs, activations, itemsize, field in self._notes:
+            key = id(field), shape
+            held = seen.get(key)
+            if held is None:
+                held = seen[key] = report(field, shape)
+            size = activations * itemsize
+            out.append(Row(path, op, tuple(inputs), shape, params, macs, activations, size, *held))
+        return tuple(out)
 
     def where(self, depth: int = 1) -> str:
         """Path of the innermost module that the call came from, read from the stack: its methods have it as first
@@ -178,12 +178,6 @@ class Walk(TorchFunctionMode):
             frame = frame.f_back
         return ""
 
-    def _report(self, field: Field, shape: Shape) -> tuple[Shape | None, Shape | None]:
-        """Most operations pass their input's field on, so what it comes to is kept by identity."""
-        sizes, stride = report(field, shape)
-        self._reports[id(field), shape] = (sizes, stride, field)  # holds the field: its id stays its own
-        return sizes, stride
-
     # ---- Functions without a rule --------------------------------------------------------------------------------
 
     def without_rule(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -194,14 +188,14 @@ class Walk(TorchFunctionMode):
             with torch._C.DisableTorchFunction():
                 return func(*args, **kwargs)
         metas: dict[int, tuple[ShapeTensor, Tensor]] = {}
-        before = len(self.rows)
+        before = len(self._notes)
         with torch._C.DisableTorchFunction():
             try:
                 result = func(*_swap(args, self._to_meta(metas)), **_swap(kwargs, self._to_meta(metas)))
             except Exception as error:
                 raise self._meta_refusal(func, args, kwargs, error) from error
         answer = self._from_meta(result, metas)
-        if self.op not in self.free and len(self.rows) > before:
+        if self.op not in self.free and len(self._notes) > before:
             self.uncounted[resolve_name(func) or name] = None
         return answer
 
@@ -225,7 +219,7 @@ class Walk(TorchFunctionMode):
         return swap
 
     def _from_meta(self, result: Any, metas: dict[int, tuple[ShapeTensor, Tensor]]) -> Any:
-        """Results that are inputs stay what they were; views stay views; the rest is new, and the first bears the row."""
+        """Results that are inputs stay what they were, views stay views; of the new ones the first bears the row."""
         sources = [x for x, _ in metas.values()]
         fed = any(x.fed for x in sources)
         memory = {m.untyped_storage()._cdata: x for x, m in metas.values()}
@@ -271,8 +265,8 @@ class Walk(TorchFunctionMode):
 
     def needs_values(self) -> BadInput:
         return BadInput(
-            f"at {self.place()} ({self.op}): the forward pass reads the values of a tensor, and an account has shapes only; "
-            "account for the modules before and after it, or let the forward depend on shapes"
+            f"at {self.place()} ({self.op}): the forward pass reads the values of a tensor, and an account has shapes "
+            "only; account for the modules before and after it, or let the forward depend on shapes"
         )
 
     def _meta_refusal(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], error: Exception) -> BadInput:

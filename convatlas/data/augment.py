@@ -172,9 +172,9 @@ def resized(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
     torch's kernel for uint8 computes what Pillow's does, to a rounding of one, in half the time.
     """
     pixels = np.array(picture)
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    if pixels.shape[:2] == size:
-        return pixels
-    planes = torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)  # channels_last in its strides, the fast path
+    pixels = pixels.reshape(1, *pixels.shape[:2], -1)
+    if pixels.shape[1:3] == size:
+        return pixels[0]
+    planes = torch.from_numpy(pixels).permute(0, 3, 1, 2)  # channels_last in all four strides: the fast path
     out = F.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
     return out[0].permute(1, 2, 0).numpy()

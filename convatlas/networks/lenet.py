@@ -6,8 +6,10 @@ tanh, and an output of distances to fixed bitmaps. `lenet5_relu` is what the nam
 max pooling, ReLU and a linear output.
 
 Departures and choices:
-- The output gives minus the squared distances, so that the largest is the answer, as everywhere else. Cross entropy on
-  it is the paper's loss of equation 9 without the constant j.
+- The output gives minus the squared distances, so that the largest is the answer, as everywhere else, and divides them
+  by 20. Cross entropy on it is then the loss of equation 9 without its constant j, which we have no place for. Without
+  j, undivided distances, which reach hundreds, give no gradient as soon as the right bitmap is a little nearer than the
+  others, and the network learns less. Which class is nearest does not change.
 - The bitmaps of Figure 3 are printed as a picture only. Ours are drawn after it, with strokes of two pixels. Where the
   classes are not ten, fixed pseudo-random codes of the same 84 values take their place.
 - C5 covers all of S4's maps, whatever their size, so its kernel grows with the image; the paper would slide the 5x5
@@ -56,6 +58,7 @@ BITMAPS = (
     "....... ....... ....... ....... ....... ....... ....... ....... ....... .......",
 )
 CODE = 84  # values of a bitmap, and units of F6
+VARIANCE = 10  # ours: a distance is a Gaussian's negative log-likelihood, which is divided by twice its variance
 
 
 def codes(classes: int) -> Tensor:
@@ -115,7 +118,7 @@ class SparseConv(nn.Module):
 
 
 class Distances(nn.Module):
-    """Euclidean radial basis functions: minus the squared distance to each class's code. (N,84) -> (N,classes)"""
+    """Minus the squared distance to each class's code, divided by 2 VARIANCE. (N,84) -> (N,classes)"""
 
     codes: Tensor
 
@@ -124,7 +127,7 @@ class Distances(nn.Module):
         self.register_buffer("codes", codes(classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        return -(x[:, None] - self.codes).square().sum(dim=2)
+        return (x[:, None] - self.codes).square().sum(dim=2) / (-2 * VARIANCE)
 
 
 # ---- The networks ---------------------------------------------------------------------------------------------------
