@@ -186,25 +186,9 @@ def evaluate(
     from .train import summary
 
     result = work(source, data, split=split, device=device)
-    accuracy = result.accuracy
-    if not json or accuracy is None:
-        _say(summary(result))
-        return
-    _say(
-        to_json(
-            {
-                "correct": accuracy.correct,
-                "images": accuracy.images,
-                "top1": accuracy.top1,
-                "top5_correct": accuracy.top5_correct,
-                "top5": accuracy.top5,
-                "interval": accuracy.interval,
-                "unreadable": accuracy.unreadable,
-                "view": accuracy.view,
-                "data": result.data,
-            }
-        )
-    )
+    fields = ("correct", "images", "top1", "top5_correct", "top5", "interval", "unreadable", "view")
+    answer = {f: getattr(result.accuracy, f) for f in fields} | {"data": result.data}
+    _say(to_json(answer) if json else summary(result))
 
 
 @app.command(sort_key=7)
@@ -394,13 +378,11 @@ def _fault(error: BaseException) -> int:
         print("convatlas: stopped", file=sys.stderr)
         return 130
     line = " ".join(str(error).split())
-    if isinstance(error, ConvAtlasError):
-        code = error.exit_code
-    elif isinstance(error, CycloptsError):
+    code = getattr(error, "exit_code", 1)
+    if isinstance(error, CycloptsError):
         code = 2
         line += " `convatlas --help` shows the verbs, `convatlas VERB --help` a verb's options."
-    else:
-        code = 1
+    elif not isinstance(error, ConvAtlasError):
         line = f"unexpected {type(error).__name__}: {line}; run again with --debug for the traceback and report it"
     print(f"convatlas: {line}", file=sys.stderr)
     return code

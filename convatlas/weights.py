@@ -1,6 +1,8 @@
 """Weights in and out: our own as safetensors, other people's also from torch's files; nothing here can run code."""
 
+import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -60,15 +62,18 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
     if start.startswith(ZIP):
         _refuse_bomb(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of what is refused below anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        forbidden = re.search(r"Unsupported (?:global|class|operand)[: ]+(?:GLOBAL )?(\S+)", str(error))
+        forbidden = re.search(r"GLOBAL (\S+)", str(error))
         if forbidden:
             raise BadCheckpoint(
                 f"{path} asks for {forbidden[1]}, which could run code, and was refused; "
                 "only files of plain tensors are read, save its state_dict() alone"
             ) from error
-        raise BadCheckpoint(f"{path} is not a whole torch file: {_one_line(error)}; {AGAIN}") from error
+        # torch's own message would advise to read the file in the unsafe way
+        reason = "its pickle is damaged" if isinstance(error, pickle.UnpicklingError) else _one_line(error)
+        raise BadCheckpoint(f"{path} is not a whole torch file: {reason}; {AGAIN}") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     return _tensors(content, path)

@@ -44,7 +44,11 @@ def test_dashes_stand_for_underscores_and_an_empty_tuple_can_be_given() -> None:
     ("setting", "kind", "message"),
     [
         ("lr=fast", BadRecipe, "recipe field lr cannot be 'fast'; give a number"),
-        ("schedule=cosine", BadRecipe, "recipe field schedule cannot be 'cosine'; give one of constant, steps, plateau"),
+        (
+            "schedule=cosine",
+            BadRecipe,
+            "recipe field schedule cannot be 'cosine'; give one of constant, steps, plateau",
+        ),
         ("batch=1.5", BadRecipe, "recipe field batch cannot be '1.5'; give a whole number"),
         ("size=big", BadRecipe, "recipe field size cannot be 'big'; give a whole number or none"),
         ("drops=a", BadRecipe, "recipe field drops cannot be 'a'; give a number, or several separated by commas"),

@@ -35,7 +35,8 @@ def room(path: Path) -> str:
 def imports(path: Path, at_module_level_only: bool = False) -> set[str]:
     """Dotted names of what a file imports, relative ones made absolute."""
     tree = ast.parse(path.read_text())
-    inside = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+    later = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) or _for_types_only(n)]
+    inside = {id(n) for part in later for n in ast.walk(part)}
     found = set()
     package = ("convatlas", *path.relative_to(PACKAGE).parts[:-1])
     for node in ast.walk(tree):
@@ -48,6 +49,10 @@ def imports(path: Path, at_module_level_only: bool = False) -> set[str]:
             module = ".".join((*base, *filter(None, (node.module,))))
             found |= {f"{module}.{alias.name}" for alias in node.names} | {module}
     return found
+
+
+def _for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def of_ours(names: set[str]) -> set[str]:

@@ -70,9 +70,9 @@ def _check(modules: dict[str, nn.Module]) -> None:
     for path, module in modules.items():
         state = module.__dict__
         if state.get("_compiled_call_impl") is not None or "_orig_mod" in module._modules:
-            raise BadInput(
-                f"at {path or WHOLE}: a compiled module cannot be walked; give the one before compiling"
-            )
+            raise BadInput(f"at {path or WHOLE}: a compiled module cannot be walked; give the one before compiling")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise BadInput(f"at {path or WHOLE}: scripted code cannot be walked; give the module that it was made from")
         if isinstance(module, nn.modules.lazy.LazyModuleMixin) and module.has_uninitialized_params():
             raise BadInput(f"at {path or WHOLE}: a lazy layer has no weights yet; run the network once, then account")
 

@@ -15,16 +15,16 @@ from .walk import Rule, Walk
 # Element-wise functions by the name that torch, Tensor or torch.nn.functional gives them; `name_` and the operators'
 # __name__, __iname__ and __rname__ are the same function.
 ARITHMETIC = """
-add sub rsub subtract mul multiply div divide true_divide truediv floor_divide floordiv remainder mod fmod pow square
-abs absolute neg negative sign sgn ceil floor round trunc fix frac clamp clip clamp_min clamp_max maximum minimum fmax
-fmin lerp addcmul addcdiv masked_fill nan_to_num relu relu6 threshold hardtanh copysign copy fill zero uniform normal
-random exponential geometric cauchy log_normal bitwise_and bitwise_or bitwise_xor bitwise_not and or xor invert lshift
-rshift tril triu
+add sub rsub subtract mul multiply floor_divide floordiv remainder mod fmod pow square abs absolute neg negative sign
+sgn ceil floor round trunc fix frac clamp clip clamp_min clamp_max maximum minimum fmax fmin lerp addcmul addcdiv
+masked_fill nan_to_num relu relu6 threshold hardtanh copysign copy fill zero uniform normal random exponential
+geometric cauchy log_normal bitwise_and bitwise_or bitwise_xor bitwise_not and or xor invert lshift rshift tril triu
 """
 SMOOTH = """
-sqrt rsqrt exp exp2 expm1 log log1p log2 log10 sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh sigmoid
-logit erf erfc erfinv reciprocal leaky_relu rrelu elu selu celu gelu silu mish softplus softsign softshrink hardshrink
-tanhshrink hardsigmoid hardswish logsigmoid atan2 hypot xlogy sinc lgamma digamma expit bernoulli logaddexp
+div divide true_divide truediv sqrt rsqrt exp exp2 expm1 log log1p log2 log10 sin cos tan asin acos atan sinh cosh
+tanh asinh acosh atanh sigmoid logit erf erfc erfinv reciprocal leaky_relu rrelu elu selu celu gelu silu mish softplus
+softsign softshrink hardshrink tanhshrink hardsigmoid hardswish logsigmoid atan2 hypot xlogy sinc lgamma digamma expit
+bernoulli logaddexp
 """
 QUESTIONS = """
 eq ne lt le gt ge greater greater_equal less less_equal not_equal logical_and logical_or logical_xor logical_not isnan
@@ -271,8 +271,8 @@ RULES: dict[str, Rule] = {
     **{name: elementwise(kind) for name, kind in EVERY},
     **{f"{name}_": elementwise("keep", True) for name, _ in EVERY},
     **{f"__{name}__": elementwise(kind) for name, kind in EVERY},
-    **{f"__r{name}__": elementwise("keep") for name in ARITHMETIC.split()},
-    **{f"__i{name}__": elementwise("keep", True) for name in ARITHMETIC.split()},
+    **{f"__r{name}__": elementwise(kind) for name, kind in EVERY},
+    **{f"__i{name}__": elementwise("keep", True) for name, _ in EVERY},
     **{
         f"{kind}dropout{n}": dropout
         for kind in ("", "alpha_", "feature_", "feature_alpha_")

@@ -181,14 +181,16 @@ def _product_field(a: Tensor, b: Tensor, out: Shape) -> Field:
 
 
 def broadcast(*shapes: Shape) -> Shape:
-    """The shape in which tensors meet. Raises ValueError where they do not."""
+    """The shape in which tensors meet. Raises Clash where they do not."""
     rank = max(map(len, shapes))
     out = [1] * rank
     for shape in shapes:
         for d, n in enumerate(shape, rank - len(shape)):
             if n != out[d]:
                 if out[d] != 1 and n != 1:
-                    raise ValueError
+                    raise Clash(
+                        f"{out[d]} and {n} along dimension {d} do not meet; they must be equal, or one of them 1"
+                    )
                 out[d] = n if out[d] == 1 else out[d]
     return tuple(out)
 

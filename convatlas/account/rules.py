@@ -66,7 +66,7 @@ def _found(name: str) -> list[Any]:
 def _operation(name: str) -> str:
     """add for add, add_, __add__, __iadd__ and __radd__."""
     bare = name.strip("_")
-    if name.startswith("__") and bare[:1] in ("i", "r") and bare[1:] in pointwise.ARITHMETIC.split():
+    if name.startswith("__") and bare[:1] in ("i", "r") and bare[1:] in dict(pointwise.EVERY):
         bare = bare[1:]
     return {"truediv": "div", "true_divide": "div", "divide": "div", "multiply": "mul", "subtract": "sub"}.get(
         bare, bare

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
+from ..units import shape as times
 from .field import Field, Shape
 
 
@@ -41,6 +42,9 @@ class ShapeTensor(Tensor):
 
     def numel(self) -> int:
         return prod(self.dims)
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"ShapeTensor({times(self.dims) or 'one number'}, {self.kind})"
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import BadInput
+from ..units import shape as times
 from .shape import ShapeTensor, dims, new
-from .walk import NeedsValues, Rule, Walk
+from .walk import NeedsValues, Rule, Walk, one_line
 
 # They read values; on real tensors of the network (buffers, parameters) that is harmless and answered.
 VALUES = """
@@ -70,13 +72,14 @@ def permutation(walk: Walk, n: int, *_: Any, dtype: Any = torch.int64, **__: Any
 
 
 def described(walk: Walk, input: Tensor, *_: Any, **__: Any) -> str:
-    return f"tensor of {'x'.join(map(str, dims(input))) or 'one number'}"
+    return f"tensor of {times(dims(input)) or 'one number'}"
 
 
 def asserted(walk: Walk, condition: Any, message: Any = "") -> None:
     """A condition on shapes is checked; one on values cannot be."""
     if not isinstance(condition, Tensor) and not condition:
-        raise walk.refusal((), {}, message() if callable(message) else str(message))
+        text = one_line(str(message() if callable(message) else message))
+        raise BadInput(f"at {walk.place()} (assert): {text}")
 
 
 def left_alone(walk: Walk, input: Tensor, *_: Any, **__: Any) -> Tensor:

@@ -20,14 +20,14 @@ def sizes_of(args: Sequence[Any]) -> tuple[int, ...]:
 def _filled(shape: tuple[int, ...], old: Shape) -> Shape:
     """-1 stands for what is left."""
     total = prod(old)
+    new = shape
     if -1 in shape:
         rest = -prod(shape)
-        shape = tuple(total // rest if n == -1 else n for n in shape)
-    if prod(shape) != total or min(shape, default=1) < 0:
-        raise Clash(
-            f"{total:,} elements do not make {'x'.join(map(str, shape))}; the layers before give another size of map"
-        )
-    return shape
+        new = tuple(total // rest if n == -1 else n for n in shape)
+    if prod(new) != total or min(new, default=1) < 0:
+        wanted = "x".join(map(str, shape))
+        raise Clash(f"{total:,} elements do not make {wanted}; the layers before give another size of map")
+    return new
 
 
 def _as(walk: Walk, x: ShapeTensor, shape: Shape, copies: bool) -> ShapeTensor:

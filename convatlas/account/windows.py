@@ -3,6 +3,7 @@
 from math import floor
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .field import UNKNOWN, Axis, Field, Shape, blurred, whole, window
@@ -57,9 +58,16 @@ def max_pool(n: int, indices: bool = False) -> Rule:
         return_indices: bool = False,
     ) -> Any:
         out = slide(walk, input, n, (kernel_size, stride, padding, dilation), ceil_mode)
-        return (out, walk.view(out, out.dims, out.field, None)) if indices or return_indices else out
+        return (out, _places(walk, out)) if indices or return_indices else out
 
     return rule
+
+
+def _places(walk: Walk, out: ShapeTensor) -> ShapeTensor:
+    """Where each maximum stood."""
+    places = walk.view(out, out.dims, out.field, None)
+    places.kind = torch.int64
+    return places
 
 
 def avg_pool(n: int) -> Rule:
@@ -101,7 +109,7 @@ def adaptive(n: int, indices: bool = False) -> Rule:
         if field:
             field = tuple(_adapted(a, shape, size[a.dim - lead]) if a.dim >= lead else a for a in field)
         out = walk.compute((input,), (*shape[:lead], *size), field)
-        return (out, walk.view(out, out.dims, out.field, None)) if indices or return_indices else out
+        return (out, _places(walk, out)) if indices or return_indices else out
 
     return rule
 

@@ -43,6 +43,7 @@ class Training:
     def __post_init__(self) -> None:
         self.length = length(self.recipe, steps(len(self.data.splits["train"]), self.recipe.batch))
         self.schedule = Schedule(self.recipe, self.length.steps_per_epoch)
+        self.parameters = list(self.net.parameters())
         self.sums = self._on_device(self.state.sums)
         self.begin = self.saved_at = time.monotonic()
         self.earlier = self.state.seconds
@@ -124,7 +125,7 @@ class Training:
             logits = self.net(batch.images.to(self.device, non_blocking=True))
             loss = nn.functional.cross_entropy(logits, labels)
             loss.backward()
-            refuse_bad_step(self.net, loss.detach(), state.step + 1, state.epoch + 1)
+            refuse_bad_step(self.net, self.parameters, loss.detach(), state.step + 1, state.epoch + 1)
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)
             with torch.no_grad():
@@ -234,19 +235,18 @@ def mixed(seed: int, step: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {step}".encode()).digest()[:8]) >> 1
 
 
-def refuse_bad_step(net: nn.Module, loss: Tensor, step: int, epoch: int) -> None:
+def refuse_bad_step(net: nn.Module, parameters: list[nn.Parameter], loss: Tensor, step: int, epoch: int) -> None:
     """Raises NonFinite before the optimiser spoils the weights, when the loss or a gradient is NaN or infinite.
 
     One number a step is read from the device; only where that is not finite is every gradient looked at, since a norm
     may overflow that stands for finite numbers.
     """
-    named = [(n, p.grad) for n, p in net.named_parameters() if p.grad is not None]
-    total = torch.stack([loss.abs(), *torch._foreach_norm([g for _, g in named])]).sum().item()
-    if isfinite(total):
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if isfinite(torch.stack([loss.abs(), *torch._foreach_norm(gradients)]).sum().item()):
         return
     value = loss.item()
     spoiled = first_non_finite(net.state_dict().items())
-    gradient = first_non_finite(named)
+    gradient = first_non_finite((n, p.grad) for n, p in net.named_parameters() if p.grad is not None)
     if spoiled is not None:
         what = f"{spoiled} is not finite, and the loss is {value:g}"
     elif not isfinite(value):

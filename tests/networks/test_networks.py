@@ -11,8 +11,8 @@ from convatlas import networks
 from convatlas.errors import BadInput, UnknownName
 from convatlas.networks import NETWORKS, PAPER_OF, PAPERS, PUBLISHED, RECIPES, build, lenet, recipe_for, resnet
 
-# These differ from others in nothing but the number of blocks or their shortcuts. The two of 1202 layers are built on the
-# meta device only.
+# These differ from others in nothing but the number of blocks or their shortcuts. The two of 1202 layers are built
+# on the meta device only.
 DEEP = (
     *("resnet101", "resnet152", "resnet101_v15", "resnet152_v15", "resnet34_a", "resnet34_c", "plain34"),
     *("resnet44_cifar", "resnet56_cifar", "resnet110_cifar", "resnet56_cifar_b", "resnet110_cifar_b"),
@@ -84,7 +84,7 @@ def test_refusals_say_what_was_given_and_what_to_do() -> None:
             UnknownName,
             "no network named 'resnet5'; did you mean resnet50, resnet152, resnet34?",
         ),
-        (lambda: build("alexnot"), UnknownName, "no network named 'alexnot'; `convatlas list` shows all"),
+        (lambda: build("squeeze"), UnknownName, "no network named 'squeeze'; `convatlas list` shows all"),
         (
             lambda: build("lenet5", input=(15, 40)),
             BadInput,

@@ -69,10 +69,10 @@ def test_what_is_not_finite_is_named(loss: float, gradient: float, words: str) -
     for p in (net[0].bias, net[1].weight):
         p.grad = torch.full_like(p, gradient)
     if not words:
-        loop_module.refuse_bad_step(net, torch.tensor(loss), 7, 2)
+        loop_module.refuse_bad_step(net, list(net.parameters()), torch.tensor(loss), 7, 2)
         return
     with pytest.raises(NonFinite) as caught:
-        loop_module.refuse_bad_step(net, torch.tensor(loss), 7, 2)
+        loop_module.refuse_bad_step(net, list(net.parameters()), torch.tensor(loss), 7, 2)
     assert str(caught.value).startswith(words)
 
 
