@@ -28,7 +28,7 @@ class Row:
     activations: int  # elements of the output; 0 where it is a view of, or overwrites, an input
     activation_bytes: int
     field: Shape | None = None  # receptive field on the input per axis; None where the output has no spatial axes
-    stride: Shape | None = None  # input pixels between neighbouring outputs, per axis
+    stride: Shape | None = None  # input pixels between neighbouring outputs, per axis; None where there is only one
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Table:
 
     @property
     def totals(self) -> Totals:
-        fields = [r.field for r in self.rows if r.field and max(r.output[2:], default=1) > 1]
+        fields = [r.field for r in self.rows if r.field and r.stride and max(r.output[2:], default=1) > 1]
         every = [r.field for r in self.rows if r.field]
         return Totals(
             sum(r.params for r in self.rows) + self.unused,

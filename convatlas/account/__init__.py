@@ -16,6 +16,7 @@ from .untouched import uncollected, untouched
 from .walk import Walk, one_line
 
 WHOLE = "the network's own forward"
+ODD = (torch.jit.ScriptModule, nn.modules.lazy.LazyModuleMixin)
 Input = Shape | Tensor | Sequence[Shape | Tensor]
 
 
@@ -67,10 +68,12 @@ def _modules(net: nn.Module) -> dict[str, nn.Module]:
 
 
 def _check(modules: dict[str, nn.Module]) -> None:
+    odd = {kind for kind in set(map(type, modules.values())) if issubclass(kind, ODD)}
     for path, module in modules.items():
-        state = module.__dict__
-        if state.get("_compiled_call_impl") is not None or "_orig_mod" in module._modules:
+        if module.__dict__.get("_compiled_call_impl") is not None or "_orig_mod" in module._modules:
             raise BadInput(f"at {path or WHOLE}: a compiled module cannot be walked; give the one before compiling")
+        if type(module) not in odd:
+            continue
         if isinstance(module, torch.jit.ScriptModule):
             raise BadInput(f"at {path or WHOLE}: scripted code cannot be walked; give the module that it was made from")
         if isinstance(module, nn.modules.lazy.LazyModuleMixin) and module.has_uninitialized_params():

@@ -29,7 +29,8 @@ def untouched(modules: Collection[nn.Module]) -> Iterator[None]:
     A forward may set attributes: old-style weight_norm sets `weight` at each call. torch's own random state needs no
     guard, since no torch function runs; Python's and numpy's are put back only where they were used.
     """
-    dicts = [(d, d.copy()) for m in modules for d in _dicts(m)]
+    dicts = [d for m in modules for d in (m.__dict__, m._parameters, m._buffers, m._modules)]
+    before = [d.copy() for d in dicts]
     own = [m for m in modules if not type(m).__module__.startswith("torch.nn.")]  # torch's layers collect nothing
     lists = [(v, v.copy()) for m in own for v in m.__dict__.values() if type(v) is list]
     state = random.getstate()
@@ -38,9 +39,9 @@ def untouched(modules: Collection[nn.Module]) -> Iterator[None]:
     try:
         yield
     finally:
-        for now, before in dicts:
-            if not _same(now, before):
-                _restore(now, before)
+        if not _same(dicts, before):
+            for now, then in zip(dicts, before, strict=True):
+                _restore(now, then)
         for collected, entries in lists:
             if not _same(collected, entries):
                 collected[:] = entries
@@ -62,15 +63,10 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a.tobytes() == b.tobytes()) if hasattr(a, "tobytes") else bool(a == b)
 
 
-def _dicts(module: nn.Module) -> list[dict[str, Any]]:
-    inside = module.__dict__
-    return [inside, *[d for d in (module._parameters, module._buffers, module._modules) if d]]
-
-
-def _restore(now: dict[str, Any], before: dict[str, Any]) -> None:
+def _restore(now: dict[str, Any], then: dict[str, Any]) -> None:
     """Key by key, never empty in between: another thread may be using the module."""
-    for key in [k for k in now if k not in before]:
+    for key in [k for k in now if k not in then]:
         del now[key]
-    for key, value in before.items():
+    for key, value in then.items():
         if now.get(key, now) is not value:
             now[key] = value

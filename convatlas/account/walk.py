@@ -24,6 +24,7 @@ from .shape import ShapeTensor, dims, new, plain
 Rule = Callable[..., Any]
 # Files whose functions carry calls from a module to the walk and are no module's methods.
 OUTSIDE = (str(Path(__file__).parent), torch.overrides.__file__, torch.nn.functional.__file__, torch._tensor.__file__)
+_blank = object.__new__
 
 
 class Clash(Exception):
@@ -51,10 +52,10 @@ class Walk(TorchFunctionMode):
         self._first: dict[int, tuple[str, CodeType]] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = self.rules.get(func)
-        if found is None:
+        try:
+            rule, self.op = self.rules[func]
+        except KeyError:
             return self.without_rule(func, args, kwargs or {})
-        rule, self.op = found
         try:
             return rule(self, *args, **kwargs) if kwargs else rule(self, *args)
         except ConvAtlasError:
@@ -80,8 +81,9 @@ class Walk(TorchFunctionMode):
         if fed:
             out.fed = True
             out.field = field
-        if fed or learned or macs:
-            self._row(inputs, params, out, macs, prod(shape))
+        elif not learned and not macs:
+            return out
+        self._row(inputs, params, out, macs, prod(shape))
         return out
 
     def overwrite(self, target: ShapeTensor, sources: Sequence[Any], field: Field) -> ShapeTensor:
@@ -157,8 +159,20 @@ class Walk(TorchFunctionMode):
             held = seen.get(key)
             if held is None:
                 held = seen[key] = report(field, shape)
-            size = activations * itemsize
-            out.append(Row(path, op, tuple(inputs), shape, params, macs, activations, size, *held))
+            row = _blank(Row)  # filled at once: a frozen dataclass's own initialiser takes a tenth of the whole account
+            row.__dict__.update(
+                path=path,
+                op=op,
+                inputs=tuple(inputs),
+                output=shape,
+                params=params,
+                macs=macs,
+                activations=activations,
+                activation_bytes=activations * itemsize,
+                field=held[0],
+                stride=held[1],
+            )
+            out.append(row)
         return tuple(out)
 
     def where(self, depth: int = 1) -> str:

@@ -7,7 +7,7 @@ max pooling, ReLU and a linear output.
 
 Departures and choices:
 - The output gives minus the squared distances, so that the largest is the answer, as everywhere else, and divides them
-  by 20. Cross entropy on it is then the loss of equation 9 without its constant j, which we have no place for. Without
+  by 10. Cross entropy on it is then the loss of equation 9 without its constant j, which we have no place for. Without
   j, undivided distances, which reach hundreds, give no gradient as soon as the right bitmap is a little nearer than the
   others, and the network learns less. Which class is nearest does not change.
 - The bitmaps of Figure 3 are printed as a picture only. Ours are drawn after it, with strokes of two pixels. Where the
@@ -58,7 +58,7 @@ BITMAPS = (
     "....... ....... ....... ....... ....... ....... ....... ....... ....... .......",
 )
 CODE = 84  # values of a bitmap, and units of F6
-VARIANCE = 10  # ours: a distance is a Gaussian's negative log-likelihood, which is divided by twice its variance
+VARIANCE = 5  # ours: a distance is a Gaussian's negative log-likelihood, which is divided by twice its variance
 
 
 def codes(classes: int) -> Tensor:

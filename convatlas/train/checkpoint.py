@@ -91,12 +91,44 @@ class Checkpoints:
         self.good: list[str] = []  # names that this process wrote or verified, oldest first
         self.damaged: set[str] = set()  # names that it reported; never removed, only written anew
 
-    def prepare(self) -> None:
-        """Makes the folder, and takes away what killed processes left half written. Call under `lock`."""
+    def make(self) -> None:
+        """Makes the folder. Raises SaveFailed."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SaveFailed(files.save_message(self.folder, error)) from error
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run for this process, so that a job that was started twice does not spoil it. Raises UsageError.
+
+        The system frees it when the process ends, however it ends. A file system without locks goes without.
+        """
+        self.make()
+        try:
+            import fcntl
+        except ImportError:  # not on Windows
+            yield
+            return
+        file = self.folder / "lock"
+        try:
+            held = file.open("w")
+        except OSError as error:
+            raise SaveFailed(files.save_message(file, error)) from error
+        with held:
+            try:
+                fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                run = self.folder.parent
+                raise UsageError(
+                    f"another process is training into {run}; wait for it or choose another --out"
+                ) from None
+            except OSError:
+                pass
+            yield
+
+    def clean(self) -> None:
+        """Takes away what killed processes left half written. Call under `lock`."""
         for leftover in (*self.folder.glob("tmp-*"), *self.folder.glob(".*.tmp"), *self.folder.parent.glob(".*.tmp")):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -185,26 +217,3 @@ def refuse_non_finite(tensors: dict[str, Tensor], step: int) -> None:
 
 def first_non_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
     return next((n for n, t in tensors if t.is_floating_point() and not torch.isfinite(t).all()), None)
-
-
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Holds a run folder for this process, so that a job that was started twice does not spoil it. Raises UsageError.
-
-    The system frees it when the process ends, however it ends. A file system without locks goes without.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise UsageError(
-                f"another process is training into {folder.parent}; wait for it or choose another --out"
-            ) from None
-        except OSError:
-            pass
-        yield

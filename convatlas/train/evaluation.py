@@ -12,10 +12,13 @@ from .. import classifier, units
 from ..account import account
 from ..data import BadFile, Data, Preprocess, Split, open_data
 from ..data.loader import eval_batches
+from ..data.parallel import cores
 from ..errors import BadData, UsageError
 from ..result import Accuracy, DataStamp, Result, command, now, this_machine, versions
 from .device import name_of, out_of_memory
 from .run import read_config
+
+MOST_LOADERS, FEW_FILES = 8, 256
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,15 @@ def _full_precision() -> AbstractContextManager[None]:
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
+def loaders(split: Split, wanted: int | None) -> int:
+    """Processes that decode a split's files: as asked, else all cores but one where there are files enough to pay."""
+    if wanted is not None:
+        return wanted
+    if split.paths is None or len(split) < FEW_FILES:
+        return 0
+    return min(max(cores() - 1, 1), MOST_LOADERS)
+
+
 def figures(logits: Tensor, labels: Tensor) -> Tensor:
     """Right answers, right among the first five, and the summed cross entropy. (N,classes), (N,) -> (3,)"""
     answers = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
@@ -98,7 +110,7 @@ def evaluate(
     split: str = "test",
     device: str = "auto",
     batch: int = 64,
-    workers: int = 0,
+    workers: int | None = None,
 ) -> Result:
     """Counts the images of a split that a run folder's best checkpoint or a bundle gets right.
 
@@ -116,7 +128,7 @@ def evaluate(
         raise UsageError(f"{opened.source} has no {split} split; it has {known}; choose one with --split")
     classes = by_name(opened, found.spec.classes, str(source))
     chosen = opened.splits[split]
-    counts = count(found.net, chosen, View(found.spec.preprocess, place, batch, workers, classes))
+    counts = count(found.net, chosen, View(found.spec.preprocess, place, batch, loaders(chosen, workers), classes))
     totals = account(found.net, found.spec.input, name=found.spec.network).totals
     return Result(
         kind="evaluation",
@@ -175,7 +187,8 @@ def summary(result: Result) -> str:
         f"{units.size(result.weights_bytes)} of weights"
     )
     if result.kind == "training":
-        lines.append(f"  {result.epochs:.4g} epochs of recipe {result.recipe} in {units.seconds(result.seconds)}")
+        epochs = f"{result.epochs:.4g} epoch{'s' * (result.epochs != 1)}"
+        lines.append(f"  {epochs} of recipe {result.recipe} in {units.seconds(result.seconds)}")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from ..errors import BadCheckpoint
 from ..result import Accuracy, DataStamp, Result, command, now, this_machine, versions
 from . import run as folder
 from .checkpoint import State
-from .device import name_of
+from .device import LAYOUT, name_of
 from .evaluation import View, count
 from .loop import Training
 from .progress import say
@@ -64,7 +64,7 @@ def _evaluated(training: Training, net: torch.nn.Module) -> tuple[DataStamp | No
     if split == "validation":
         say("the data has no test images; the result is on the validation images, which also chose the epoch")
     view = View(config.spec.preprocess, training.device, config.recipe.batch, training.workers)
-    net = net.to(training.device).to(memory_format=config.layout)
+    net = net.to(training.device).to(memory_format=LAYOUT)
     counts = count(net, data.splits[split], view, training.obey)
     training.state.note(counts.bad)
     return DataStamp(data.name, split, len(data.splits[split]), config.data.digests[split]), counts.accuracy

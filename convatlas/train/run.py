@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from .. import files
 from ..classifier import Spec
 from ..data import BadFile, Data
@@ -54,11 +52,6 @@ class RunConfig:
     seed: int
     start: Start | None = None
     format: int = FORMAT
-
-    @property
-    def layout(self) -> torch.memory_format:
-        """Of images and weights in memory; colour inputs run faster with the channels last."""
-        return torch.channels_last if self.spec.preprocess.channels == 3 else torch.contiguous_format
 
 
 @dataclass(frozen=True)
@@ -194,8 +187,8 @@ def _same_place(a: str, b: str) -> bool:
 
 def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
-        return ",".join(map(str, value)) or "none"
-    return "none" if value is None else str(value)
+        return ",".join(map(_plain, value)) or "none"
+    return f"{value:.12g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def name_recipe(recipe: Recipe, known: dict[str, Recipe], first: str) -> str:

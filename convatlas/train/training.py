@@ -16,15 +16,14 @@ from ..paper import Recipe
 from ..record import to_json
 from ..result import Result, this_machine, versions
 from . import run as folder
-from .checkpoint import Checkpoints, State, lock, restore_optimiser
-from .device import name_of, private_random_state
+from .checkpoint import Checkpoints, State, restore_optimiser
+from .device import LAYOUT, name_of, private_random_state
+from .evaluation import loaders
 from .finish import finish
 from .loop import Training
 from .progress import say
 from .schedule import check_recipe
 from .signals import StopWish
-
-MOST_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Options:
     """How a training runs; nothing here changes its result but `device` and `weights`."""
 
     device: str = "auto"
-    workers: int | None = None  # loader processes; None: none for sets in memory, else one a core up to MOST_WORKERS
+    workers: int | None = None  # loader processes; None: as many as pay for the data and the cores
     weights: Path | None = None  # start from these
     progress: bool = True  # a bar on stderr, where that is a terminal
     save_seconds: float = 60.0  # at most this long between two checkpoints, a step's length apart
@@ -82,7 +81,7 @@ def train(
             folder.refuse_other_data(out, known, folder.describe(opened, data), opened.classes)
             _refuse_other_start(out, known, options.weights)
             net = known.spec.build(seed)
-        with lock(Checkpoints(out).folder), StopWish() as wish:
+        with Checkpoints(out).lock(), StopWish() as wish:
             done = folder.training_result(out)
             if done is not None:
                 say(f"{out} is finished; its result of {done.when} stands")
@@ -129,7 +128,7 @@ def _starting_net(config: folder.RunConfig) -> nn.Module:
 
 def _create(out: Path, config: folder.RunConfig) -> None:
     """Makes the folder; config.json makes it a run, and with it alone the run can be trained from the start."""
-    Checkpoints(out).prepare()
+    Checkpoints(out).make()
     files.write(out / "config.json", to_json(config, indent=1) + "\n")
 
 
@@ -160,7 +159,7 @@ def _ready(
 ) -> Training:
     """The training as its newest checkpoint, or its very start, has it; the log is cut back to that."""
     checkpoints = Checkpoints(out)
-    checkpoints.prepare()
+    checkpoints.clean()
     found = checkpoints.newest()
     if found is not None:
         file = found[0] / "model.safetensors"
@@ -169,7 +168,7 @@ def _ready(
         if _digest(Path(config.start.path)) != config.start.sha256:
             raise BadCheckpoint(f"{config.start.path} has changed since {out} was started from it; put it back")
         weights.fill(net, weights.read_foreign(Path(config.start.path)), config.start.path)
-    net = net.to(device).to(memory_format=config.layout)
+    net = net.to(device).to(memory_format=LAYOUT)
     recipe = config.recipe
     optimiser = torch.optim.SGD(net.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     state = State()
@@ -178,9 +177,9 @@ def _ready(
         file = found[0] / "optimiser.safetensors"
         restore_optimiser(net, optimiser, weights.load(file), str(file))
         checkpoints.point(state)
-    _note_environment(out, config, device)
+    _note_environment(out, device)
     folder.cut_back(out / "log.jsonl", state.log_bytes)
-    workers = _workers(data, options.workers)
+    workers = loaders(data.splits["train"], options.workers)
     training = Training(
         out, config, data, net, optimiser, state, checkpoints, device, workers, options.save_seconds, wish
     )
@@ -188,16 +187,9 @@ def _ready(
     return training
 
 
-def _workers(data: Data, wanted: int | None) -> int:
-    """Files are decoded in as many processes as pay here; sets in memory need none."""
-    if wanted is not None:
-        return wanted
-    return 0 if data.splits["train"].paths is None else min(cores(), MOST_WORKERS)
-
-
-def _note_environment(out: Path, config: folder.RunConfig, device: torch.device) -> None:
+def _note_environment(out: Path, device: torch.device) -> None:
     machine = this_machine(name_of(device), torch.get_num_threads())
-    here = folder.environment(machine, versions(), str(config.layout).removeprefix("torch."))
+    here = folder.environment(machine, versions(), str(LAYOUT).removeprefix("torch."))
     first = folder.add_environment(out, here)
     different = first.differences(here) if first else ""
     if different:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from convatlas.account import account
 from convatlas.table import Row, Table
 
-# ---- Published figures (distill.pub/2019/computing-receptive-fields), and arithmetic for what it lacks ----------------
+# ---- Published figures (distill.pub/2019/computing-receptive-fields); arithmetic for what it lacks -------------------
 
 
 def torchvision_table(name: str, size: int = 224) -> Table:
@@ -51,6 +51,12 @@ def test_stages_of_torchvisions_networks(name: str, path: str, field: int, strid
     assert (row.field, row.stride) == ((field, field), (stride, stride))
     if name != "alexnet" and stride == 32:
         assert table.totals.field == (field, field)
+
+
+def test_convnext_whose_maps_have_their_channels_last() -> None:
+    """4x4 stride 4; in stages of 3, 3, 9, 3 blocks each 7x7 adds 6 strides; each 2x2 between stages adds one."""
+    expected = 4 + 18 * 4 + 4 + 18 * 8 + 8 + 54 * 16 + 16 + 18 * 32
+    assert torchvision_table("convnext_tiny").totals.field == (expected, expected)
 
 
 def test_inception_v3() -> None:
@@ -131,6 +137,20 @@ def test_a_gate_from_global_pooling_sees_the_whole_input() -> None:
     assert table.rows[0].field == (3, 3)
     assert table.rows[-1].field == (21, 31)
     assert table.rows[-1].stride == (2, 2)
+
+
+class TwoGates(nn.Module):
+    """Each element is scaled by the means of two bands of rows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x[:, :, 3:6].mean((2, 3), keepdim=True) + x * x[:, :, 24:26].mean((2, 3), keepdim=True)
+
+
+def test_gates_from_parts_of_a_map() -> None:
+    net = nn.Sequential(nn.AvgPool2d(1), TwoGates())
+    extent, ends = support(net, (31, 21))
+    assert ends[0] == (3, 25)
+    assert account(net, (1, 31, 21)).rows[-1].field == extent == (23, 21)
 
 
 class Rearranged(nn.Module):
@@ -228,6 +248,7 @@ def layers(
     if kind == "pad":
         return Pad(draw(st.tuples(*[st.integers(0, 2)] * 4))), channels
     paths = [draw(layers(channels, step, False)) for _ in range(draw(st.integers(2, 3)))]
+    paths = [(nn.Sequential(Cut(draw(st.tuples(*[st.integers(0, 3)] * 2)), (1, 1)), p), c) for p, c in paths]
     add = len({c for _, c in paths}) == 1 and draw(st.booleans())
     return Branches([p for p, _ in paths], add), paths[0][1] if add else sum(c for _, c in paths)
 
@@ -244,7 +265,7 @@ def networks(draw: st.DrawFn) -> nn.Sequential:
 def support(net: nn.Module, shape: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
     """Extent and last pixel, per axis, of the input pixels that the centre element's gradient reaches."""
     x = torch.ones(1, 1, *shape, dtype=torch.float64, requires_grad=True)
-    y = net(x)
+    y = net.double()(x)
     y[0, :, (y.shape[2] - 1) // 2, (y.shape[3] - 1) // 2].sum().backward()
     reached = [torch.nonzero(x.grad[0, 0].sum(d)).flatten() for d in (1, 0)]
     return tuple(int(r[-1] - r[0]) + 1 for r in reached), tuple((int(r[0]), int(r[-1])) for r in reached)

@@ -287,19 +287,6 @@ def test_products_count_what_torch_counts(function: Callable[[Tensor], Any], mon
     assert table.uncounted == ()
 
 
-def test_attention_counts_its_two_matrix_products() -> None:
-    """Against the same written out, which torch's counter knows on every device."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    fused = Of(lambda x: F.scaled_dot_product_attention(x, x[:, :, :3], x[:, :, :3, :4]))
-    with FlopCounterMode(display=False) as counter:
-        x = torch.zeros(X)
-        (x @ x[:, :, :3].mT).softmax(-1) @ x[:, :, :3, :4]
-    table = account(fused, torch.empty(X, device="meta"))
-    assert table.totals.macs == counter.get_total_flops() // 2
-    assert table.rows[0].output == (2, 6, 8, 4)
-
-
 def test_layout_decides_whether_a_reshape_copies() -> None:
     shuffle = Of(lambda x: x.view(2, 3, 2, 8, 10).transpose(1, 2).contiguous().view(X))
     assert [(r.op, r.activations) for r in account(shuffle, torch.empty(X, device="meta")).rows] == [
@@ -307,44 +294,6 @@ def test_layout_decides_whether_a_reshape_copies() -> None:
     ]
     turned = Of(lambda x: x.permute(0, 2, 3, 1).relu().permute(0, 3, 1, 2).flatten(1))
     assert [r.op for r in account(turned, torch.empty(X, device="meta")).rows] == ["relu"]
-
-
-@pytest.mark.parametrize(
-    ("embed", "heads", "options"),
-    [
-        (16, 4, {}),
-        (12, 3, {"kdim": 10, "vdim": 8}),
-        (8, 2, {"add_bias_kv": True, "add_zero_attn": True}),
-        (8, 1, {"bias": False}),
-    ],
-)
-@pytest.mark.parametrize("weights", [True, False])
-def test_multi_head_attention(embed: int, heads: int, options: dict[str, Any], weights: bool) -> None:
-    """Against its definition: projections, query with keys, weights with values, output projection."""
-    net = nn.MultiheadAttention(embed, heads, batch_first=True, **options).eval()
-    k, v = options.get("kdim", embed), options.get("vdim", embed)
-
-    class Attend(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = net
-
-        def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Any:
-            out, w = self.net(q, k, v, need_weights=weights)
-            OUTS.append((tuple(out.shape), None if w is None else tuple(w.shape)))
-            return out
-
-    inputs = [torch.zeros(2, 5, embed), torch.zeros(2, 7, k), torch.zeros(2, 7, v)]
-    OUTS.clear()
-    Attend()(*inputs)
-    table = account(Attend(), inputs)
-    assert OUTS[0] == OUTS[1]
-    source = 7 + (2 if options.get("add_zero_attn") else 0)
-    assert table.totals.macs == 2 * (
-        5 * embed * embed + 7 * k * embed + 7 * v * embed + 2 * 5 * source * embed + 5 * embed * embed
-    )
-    assert table.totals.params == sum(p.numel() for p in net.parameters())
-    assert table.unused == 0
 
 
 @settings(max_examples=150, deadline=None)

@@ -90,7 +90,8 @@ def test_maps_that_cannot_be_concatenated() -> None:
     text = message(Calls(lambda m, x: torch.cat([x, x[:, :, 1:]], 1)), 3, 8, 6)
     assert text == (
         "at the network's own forward (cat): 1x3x8x6 and 1x3x7x6 cannot be taken: "
-        "Sizes of tensors must match except in dimension 1. Expected 8 in dimension 2 but got 7 for tensor number 1 in the list"
+        "Sizes of tensors must match except in dimension 1. "
+        "Expected 8 in dimension 2 but got 7 for tensor number 1 in the list"
     )
 
 

@@ -91,13 +91,13 @@ def test_squashing_function() -> None:
     assert squashed[4] == pytest.approx(1, abs=1e-4)  # appendix A: f(1) = 1 and f(-1) = -1
 
 
-def test_output_is_minus_the_squared_distance_by_twenty() -> None:
+def test_output_is_minus_the_squared_distance_by_ten() -> None:
     layer = Distances(10)
     x = torch.randn(4, 84)
     squares = [
         [sum((a - b) ** 2 for a, b in zip(row, code, strict=True)) for code in codes(10).tolist()] for row in x.tolist()
     ]
-    torch.testing.assert_close(layer(x), -torch.tensor(squares) / 20, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(layer(x), -torch.tensor(squares) / 10, rtol=1e-5, atol=1e-4)
     assert layer(codes(10)).argmax(dim=1).tolist() == list(range(10))
     assert layer(codes(10)).diagonal().tolist() == [0] * 10
 

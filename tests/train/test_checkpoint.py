@@ -15,7 +15,7 @@ from convatlas import files, weights
 from convatlas.data import BadFile
 from convatlas.errors import BadCheckpoint, NonFinite, SaveFailed, UsageError
 from convatlas.networks import NETWORKS
-from convatlas.train.checkpoint import Best, Checkpoints, State, Sums, lock, optimiser_tensors, restore_optimiser
+from convatlas.train.checkpoint import Best, Checkpoints, State, Sums, optimiser_tensors, restore_optimiser
 from convatlas.train.schedule import Plateau
 
 NAMES = ("open", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir")
@@ -38,7 +38,7 @@ def sgd(net: nn.Module) -> torch.optim.SGD:
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Checkpoints:
     found = Checkpoints(tmp_path / "run")
-    found.prepare()
+    found.make()
     return found
 
 
@@ -128,7 +128,7 @@ def test_a_failure_at_any_call_of_a_save_leaves_a_good_checkpoint(
         found = Checkpoints(checkpoints.folder.parent).newest()
         assert found is not None and found[1].step in (step, step - 1, step - 2), number
         weights.load(found[0] / "model.safetensors")
-        Checkpoints(checkpoints.folder.parent).prepare()  # as the next start does
+        Checkpoints(checkpoints.folder.parent).clean()  # as the next start does
         assert not list(checkpoints.folder.glob("tmp-*")) and not list(checkpoints.folder.glob(".*"))
         checkpoints.save(State(step=(step := step + 1)), net, sgd)
     assert failures >= 15 and failures > 2 * quiet
@@ -209,8 +209,7 @@ def test_momentum_of_another_network_is_refused(net: nn.Module, sgd: torch.optim
 
 def test_two_processes_cannot_train_into_one_folder(trainings: Any, photos: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    Checkpoints(run).prepare()
-    with lock(run / "checkpoints"):
+    with Checkpoints(run).lock():
         trainings.start(run, photos)
         assert trainings.wait() == UsageError.exit_code
     assert trainings.stderr(run).read_text().splitlines()[-1] == (
@@ -224,6 +223,6 @@ def test_what_a_killed_process_left_half_written_is_removed(checkpoints: Checkpo
     (half / "model.safetensors").write_bytes(b"half")
     (checkpoints.folder / ".last.1234.tmp").write_text("step")
     (checkpoints.folder.parent / ".config.json.1234.tmp").write_text("{")
-    checkpoints.prepare()
+    checkpoints.clean()
     assert names(checkpoints) == []
     assert sorted(p.name for p in checkpoints.folder.parent.iterdir()) == ["checkpoints"]

@@ -109,7 +109,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(Spec, "build", lambda self, seed=0: ByColour())
     folder = tmp_path / "run"
     checkpoints = Checkpoints(folder)
-    checkpoints.prepare()
+    checkpoints.make()
     net = ByColour()
     checkpoints.save(State(step=1, best=Best(1, 1, 1)), net, torch.optim.SGD(net.parameters(), 0.1))
     spec = Spec("tiny", NAMES, Preprocess(3, 16, 16, fit="stretch"))
