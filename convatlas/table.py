@@ -52,13 +52,13 @@ class Table:
     @property
     def totals(self) -> Totals:
         fields = [r.field for r in self.rows if r.field and r.stride and max(r.output[2:], default=1) > 1]
-        every = [r.field for r in self.rows if r.field]
+        fields = fields or [r.field for r in self.rows if r.field]
         return Totals(
             sum(r.params for r in self.rows) + self.unused,
             sum(r.macs for r in self.rows),
             sum(r.activations for r in self.rows),
             sum(r.activation_bytes for r in self.rows),
-            (fields or every or [None])[-1],
+            fields[-1] if fields else None,
         )
 
     def under(self, path: str) -> "Table":

@@ -57,7 +57,7 @@ FIELDS = {
     "resnet50_v15": 427,
     "resnet101_v15": 971,
     "resnet152_v15": 1_451,
-    "lenet5": 32,
+    "lenet5": 16,
 }
 
 

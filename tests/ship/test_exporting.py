@@ -17,10 +17,10 @@ from convatlas.data import open_data
 from convatlas.errors import BadCheckpoint, BadData, ExportMismatch, MissingExtra, UnknownName, UsageError
 from convatlas.files import sha256
 from convatlas.ship import export, replay
-from convatlas.ship.export import held_out, onnx_runner, prove, replay_originals, to_onnx
+from convatlas.ship.exporting import held_out, onnx_runner, prove, replay_originals, to_onnx
 
 Make = Callable[..., Path]
-module = sys.modules["convatlas.ship.export"]
+module = sys.modules["convatlas.ship.exporting"]
 
 
 @pytest.fixture(scope="module")
