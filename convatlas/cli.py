@@ -124,7 +124,9 @@ class Place:
     """Where a training goes and what it starts from."""
 
     out: Annotated[Path, Parameter(help="The run folder to make, or to go on with.")]
-    seed: Annotated[int, Parameter(help="Weights, order and augmentation follow from it.")] = 0
+    seed: Annotated[int | None, Parameter(help="Weights, order, augmentation; default 0, on a resume the run's.")] = (
+        None
+    )
     resume: Annotated[bool, Parameter(negative=(), help="Go on from the last checkpoint.")] = False
     weights: Annotated[Path | None, Parameter(help="Start from these weights (.safetensors, .pth).")] = None
     device: Device = "auto"
@@ -158,7 +160,9 @@ def train(
     name = recipe or known.entry(network).recipe
     if name not in known.recipes:
         raise UnknownName("recipe", name, known.recipes)
-    settled: Recipe = changed(known.recipes[name], set, "recipe")
+    settled: Recipe | None = changed(known.recipes[name], set, "recipe")
+    if place.resume and not recipe and not set:
+        settled = None  # the run's own
     from .train import Options, summary
     from .train import train as work
 

@@ -63,7 +63,6 @@ class RunRecord:
 
     data: RunData
     recipe: Recipe
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def export(run: str | Path, out: str | Path, *, to: Sequence[str] = FORMATS) -> 
     source = load(run)
     classes_text(source.spec.classes)
     record, results = _record(run), _results(run)
-    data = open_data(record.data.source, seed=record.seed, validation=record.recipe.validation)
+    data = open_data(record.data.source, validation=record.recipe.validation)
     if set(data.classes) != set(source.spec.classes):
         raise BadData(
             f"{record.data.source} has {len(data.classes)} classes, not the {len(source.spec.classes)} of {run}; "

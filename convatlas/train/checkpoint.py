@@ -39,6 +39,7 @@ class Best:
     step: int
     epoch: int
     correct: int
+    loss: float  # mean over the validation images
 
 
 @dataclass

@@ -151,8 +151,7 @@ def evaluate(
 def _open(data: str | Path, config: Path | None) -> Data:
     if config is None:
         return open_data(data)
-    run = read_config(config.parent)
-    return open_data(data, seed=run.seed, validation=run.recipe.validation)
+    return open_data(data, validation=read_config(config.parent).recipe.validation)
 
 
 def by_name(data: Data, classes: Sequence[str], source: str) -> tuple[int, ...]:

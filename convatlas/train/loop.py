@@ -156,8 +156,10 @@ class Training:
             )
             state.note(counts.bad)
             state.plateau = self.schedule.after_validation(counts.images - counts.correct, state.plateau)
-            if state.best is None or counts.correct > state.best.correct:
-                state.best = Best(state.step, state.epoch, counts.correct)
+            # The loss parts equals: a small validation set is all right early, long before the network is.
+            here = Best(state.step, state.epoch, counts.correct, validation.loss)
+            if state.best is None or (here.correct, -here.loss) > (state.best.correct, -state.best.loss):
+                state.best = here
         state.new_bad.sort(key=lambda b: b.path)
         bad = tuple(state.new_bad)
         loss = sums.loss / sums.images

@@ -43,15 +43,15 @@ def train(
     out: Path,
     *,
     recipe: Recipe | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     resume: bool = False,
     options: Options = Options(),
 ) -> Result:
     """Trains a network into the run folder `out` and evaluates its best checkpoint.
 
-    `recipe` None is the network's own, or on a resume the run's. With `resume` a run that was stopped or killed goes on
-    and ends with the same bits; a finished one gives its result; a missing one starts. Torch's global random state is
-    put back. Raises UsageError, BadRecipe and BadData before anything is written; Stopped (after SIGTERM or SIGINT),
+    `recipe` None is the network's own and `seed` None is 0; on a resume both are the run's. With `resume` a run that
+    was stopped or killed goes on and ends with the same bits; a finished one gives its result; a missing one starts.
+    Torch's global random state is put back. Raises UsageError, BadRecipe and BadData before anything is written; Stopped (after SIGTERM or SIGINT),
     NonFinite, SaveFailed and RunFailed leave a run that can be resumed.
     """
     out = Path(out)
@@ -64,11 +64,13 @@ def train(
     known = folder.read_config(out) if folder.state_of(out) == "run" else None
     if known is not None:
         settled = recipe or known.recipe
+        seed = known.seed if seed is None else seed
         folder.refuse_other_recipe(out, known, network, settled, seed)
     else:
         settled = recipe or recipe_for(network)
+        seed = seed or 0
         check_recipe(settled)
-    opened = _open(data, settled, seed)
+    opened = _open(data, settled)
     with private_random_state(device):
         if known is None:
             if resume:
@@ -91,8 +93,9 @@ def train(
             return finish(training)
 
 
-def _open(data: str | Path, recipe: Recipe, seed: int) -> Data:
-    opened = open_data(data, seed=seed, validation=recipe.validation)
+def _open(data: str | Path, recipe: Recipe) -> Data:
+    # The run's seed does not choose the splits: runs of several seeds must be tested on the same images.
+    opened = open_data(data, validation=recipe.validation)
     if not len(opened.splits.get("train", ())):
         raise BadData(f"{opened.source} has no training images")
     if recipe.schedule == "plateau" and "validation" not in opened.splits:

@@ -52,7 +52,7 @@ def test_everything_comes_back(checkpoints: Checkpoints, net: nn.Module, sgd: to
         epoch=2,
         sums=Sums(0.1 + 0.2, 11, 13),
         plateau=Plateau(5, 2, 1),
-        best=Best(12, 1, 9),
+        best=Best(12, 1, 9, 0.25),
         bad=[BadFile("a.jpg", "cut short")],
         new_bad=[BadFile("b.jpg", "no image")],
         log_bytes=99,
@@ -78,7 +78,7 @@ def test_everything_comes_back(checkpoints: Checkpoints, net: nn.Module, sgd: to
 
 def test_the_last_two_and_the_best_are_kept(checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD) -> None:
     for step in (1, 2, 3, 4, 5):
-        checkpoints.save(State(step=step, best=Best(2, 1, 1) if step > 1 else None), net, sgd)
+        checkpoints.save(State(step=step, best=Best(2, 1, 1, 0.5) if step > 1 else None), net, sgd)
     assert names(checkpoints) == ["best", "last", "step-000000002", "step-000000004", "step-000000005"]
     assert (checkpoints.folder / "best").read_text() == "step-000000002\n"
 
