@@ -51,8 +51,8 @@ def train(
 
     `recipe` None is the network's own and `seed` None is 0; on a resume both are the run's. With `resume` a run that
     was stopped or killed goes on and ends with the same bits; a finished one gives its result; a missing one starts.
-    Torch's global random state is put back. Raises UsageError, BadRecipe and BadData before anything is written; Stopped (after SIGTERM or SIGINT),
-    NonFinite, SaveFailed and RunFailed leave a run that can be resumed.
+    Torch's global random state is put back. Raises UsageError, BadRecipe and BadData before anything is written;
+    Stopped (after SIGTERM or SIGINT), NonFinite, SaveFailed and RunFailed leave a run that can be resumed.
     """
     out = Path(out)
     if network not in NETWORKS:
