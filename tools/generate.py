@@ -1,9 +1,10 @@
-"""Writes convatlas/catalogue_data/ from the papers' files; with --check writes nothing and names what is stale.
+"""Writes convatlas/catalogue_data/ and the tables in the docs from the papers' files; --check names what is stale.
 
 python tools/generate.py            write
 python tools/generate.py --check    exit 1, with the stale files on stderr, unless all is fresh
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,10 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from convatlas import files  # noqa: E402
+from convatlas import files, units  # noqa: E402
 from convatlas.account import account  # noqa: E402
 from convatlas.catalogue import FOLDER, Catalogue, Entry  # noqa: E402
+from convatlas.layout import Cell, Column, markdown  # noqa: E402
 from convatlas.networks import NETWORKS, PAPER_OF, PAPERS, PUBLISHED, RECIPES, build  # noqa: E402
 from convatlas.record import to_json  # noqa: E402
 from convatlas.table import Table  # noqa: E402
@@ -28,7 +30,33 @@ def contents() -> dict[Path, str]:
     catalogue = Catalogue(PAPERS, entries, RECIPES, tuple(PUBLISHED))
     out = {FOLDER / "tables" / f"{name}.json": f"{table.as_json()}\n" for name, table in tables.items()}
     out[FOLDER / "catalogue.json"] = f"{to_json(catalogue, indent=1)}\n"
-    return out
+    return out | documents(catalogue)
+
+
+def documents(catalogue: Catalogue) -> dict[Path, str]:
+    """The Markdown files that have a table between `<!-- generated: networks -->` and `<!-- end -->`, with it fresh."""
+    names = ("network", "paper", "input", "parameters", "MACs", "receptive field", "what sets it apart")
+    columns = [Column(n, n in ("parameters", "MACs", "receptive field")) for n in names]
+    rows: list[list[Cell]] = [
+        [
+            f"`{e.name}`",
+            f"{e.paper} {catalogue.papers[e.paper].year}",
+            units.shape(e.input),
+            e.params,
+            e.macs,
+            e.field[0] if e.field else None,
+            e.about,
+        ]
+        for e in catalogue.networks.values()
+    ]
+    pattern = re.compile(r"(<!-- generated: networks -->\n).*?(<!-- end -->)", re.DOTALL)
+    block = f"{markdown(columns, rows)}\n"
+    texts = {path: path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
+    return {
+        path: pattern.sub(lambda found: found[1] + block + found[2], text)
+        for path, text in texts.items()
+        if pattern.search(text)
+    }
 
 
 def table_of(name: str) -> Table:
@@ -56,7 +84,7 @@ def entry_of(name: str, table: Table) -> Entry:
 def stale(fresh: Mapping[Path, str]) -> list[Path]:
     """The files that are missing, or hold something else, or should not be there."""
     there = {path for path in FOLDER.rglob("*") if path.is_file()}
-    changed = {path for path, text in fresh.items() if path not in there or path.read_text() != text}
+    changed = {path for path, text in fresh.items() if not path.is_file() or path.read_text() != text}
     return sorted(changed | (there - set(fresh)))
 
 
