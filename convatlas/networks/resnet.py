@@ -255,13 +255,13 @@ RECIPES = {
     "small": Recipe(
         where="ours",
         dataset="a small folder of photos",
-        epochs=26,
-        batch=32,
-        lr=0.05,
+        epochs=34,
+        batch=16,
+        lr=0.01,
         momentum=0.9,
-        weight_decay=5e-4,
+        weight_decay=1e-4,
         schedule="steps",
-        drops=(16, 22),
+        drops=(24, 30),
         augment=("area 0.25-1", "flip"),
     ),
 }

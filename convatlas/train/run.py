@@ -107,8 +107,10 @@ def environment(machine: Machine, versions: dict[str, str], layout: str) -> Envi
 
 
 def describe(data: Data, source: str | Path) -> DataConfig:
+    """`source` is kept as a full path: export and resume may be called from another folder."""
     sizes = {name: len(split) for name, split in data.splits.items()}
-    return DataConfig(str(source), data.name, data.rule, sizes, {n: s.digest() for n, s in data.splits.items()})
+    named = str(source) if str(source) == "digits" else str(Path(source).resolve())
+    return DataConfig(named, data.name, data.rule, sizes, {n: s.digest() for n, s in data.splits.items()})
 
 
 def read_config(run: Path) -> RunConfig:
