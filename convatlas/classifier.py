@@ -111,15 +111,24 @@ def _of_run(folder: Path) -> tuple[Spec, Path]:
 
 
 def pointed(run: Path, pointer: str) -> Path | None:
-    """The checkpoint that "best" or "last" names, when it is there and its manifest verifies."""
+    """The checkpoint that the file "best" or "last" names; None without such a file.
+
+    Raises BadCheckpoint where it is damaged: other weights must not answer in its place unnoticed.
+    """
+    file = run / "checkpoints" / pointer
     try:
-        name = (run / "checkpoints" / pointer).read_text().strip()
-    except (OSError, UnicodeDecodeError):
+        name = file.read_text().strip()
+    except FileNotFoundError:
         return None
-    step = run / "checkpoints" / name
-    if not name.startswith("step-") or "/" in name or files.damage(step):
-        return None
-    return step
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadCheckpoint(f"{file} cannot be read: {error}") from None
+    inside = name.startswith("step-") and "/" not in name
+    fault = files.damage(run / "checkpoints" / name) if inside else "it names no checkpoint"
+    if fault:
+        raise BadCheckpoint(
+            f"the {pointer} checkpoint {name!r} of {run} is damaged: {fault}; train again to get it back"
+        )
+    return run / "checkpoints" / name
 
 
 def _of_bundle(folder: Path) -> tuple[Spec, Path]:
