@@ -5,6 +5,7 @@ The proof starts at image bytes, because preprocessing and class order are what 
 
 import importlib.util
 import io
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -163,6 +164,20 @@ def replay_originals(held: HeldOut) -> list[Original]:
     return [original(held.split, held.indices[i]) for i in sorted(chosen)]
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps the exporter's talk about its own inner steps, and about torchvision that nobody needs, off stderr."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
 def to_onnx(source: Classifier) -> bytes:
     """One ONNX file: `images` (float32, n x C x H x W, normalised) to `logits`; n is free.
 
@@ -171,8 +186,7 @@ def to_onnx(source: Classifier) -> bytes:
     net = source.net
     batch = torch.zeros(2, *source.spec.input)  # two, because a batch of one would be taken for a fixed size
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the exporter's talk about its own inner steps
+        with _silence(), torch.no_grad():
             program = torch.onnx.export(
                 net,
                 (batch,),
