@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
@@ -146,6 +147,13 @@ def _claim(p: Published) -> Claim:
     return Claim(key, p.network, p.metric, source, p.printed, computed, verdict, p.reason)
 
 
+def _as_printed(figure: str) -> str:
+    """With as many digits as stand there: "3.8e9" -> "3.8 G", "48120" -> "48,120", "0.95" -> "0.95"."""
+    if "e" in figure:
+        return units.count(float(figure), digits=len(Decimal(figure).as_tuple().digits))
+    return units.exact(int(figure)) if figure.isdigit() else figure
+
+
 def claims_text(found: Sequence[Claim]) -> str:
     """Printed beside computed, with verdict and reason, a line each."""
     columns = [
@@ -156,8 +164,8 @@ def claims_text(found: Sequence[Claim]) -> str:
         [
             c.id,
             c.source,
-            units.count(float(c.printed), digits=4),
-            None if c.computed is None else units.count(c.computed, digits=4),
+            _as_printed(c.printed),
+            None if c.computed is None else units.exact(int(c.computed)),
             c.verdict,
             c.reason,
         ]

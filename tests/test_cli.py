@@ -53,6 +53,18 @@ def test_list_and_table_answer_in_every_form(capsys: Capture) -> None:
         assert "conv2d" in capsys.readouterr().out
 
 
+def test_claims_show_a_figure_as_it_was_printed(capsys: Capture) -> None:
+    assert run("claims resnet") == 0
+    lines = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    assert "Table 1 11.3 G 11,282,415,616 holds" in lines["resnet152.macs.table-1"]
+    assert "Table 6 270 k 269,722 holds" in lines["resnet20_cifar.params.table-6"]
+    assert "differs 3.858 G by our count" in lines["resnet50.macs.table-1"]
+    assert run("claims lenet") == 0
+    lines = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    assert "section II.B 48,120 48,120 holds" in lines["lenet5.c5.params.section-ii-b"]
+    assert "0.95 not computed" in lines["lenet5.top1_error.section-iii-b"]
+
+
 def test_table_at_another_input_counts_anew(capsys: Capture) -> None:
     assert run("table resnet18 --input 3x64x64 --json") == 0
     small = json.loads(capsys.readouterr().out)["totals"]
