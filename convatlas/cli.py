@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from . import __version__, units
+from . import units
 from .errors import ConvAtlasError, UsageError
+from .version import __version__
 
 if TYPE_CHECKING:
     from .compare import Limits

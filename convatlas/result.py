@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from .record import from_json, to_json
+from .version import __version__
 
 Z95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 
@@ -141,9 +142,9 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def versions(packages: Iterable[str] = ("convatlas", "torch", "torchvision", "numpy", "Pillow")) -> dict[str, str]:
-    """Versions of Python and of the packages that are installed."""
-    found = {"python": platform.python_version()}
+def versions(packages: Iterable[str] = ("torch", "torchvision", "numpy", "Pillow")) -> dict[str, str]:
+    """Versions of Python, of ConvAtlas and of the packages that are installed."""
+    found = {"python": platform.python_version(), "convatlas": __version__}
     for name in packages:
         try:
             found[name] = metadata.version(name)

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "convatlas"
 RANKS = (
-    ("errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue"),
+    ("version", "errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue"),
     ("layers", "account", "data", "weights"),
     ("networks", "classifier"),
     ("train", "measure", "ship"),
@@ -56,9 +56,9 @@ def _for_types_only(node: ast.AST) -> bool:
 
 
 def of_ours(names: set[str]) -> set[str]:
-    return {
-        parts[1] for n in names if (parts := n.split("."))[0] == "convatlas" and len(parts) > 1 and parts[1] in RANK
-    }
+    """The rooms that are imported; a name that is no room comes from the package itself."""
+    parts = [n.split(".") for n in names if n.startswith("convatlas.")]
+    return {p[1] if p[1] in RANK else "__init__" for p in parts}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))

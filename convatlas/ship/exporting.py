@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .. import __version__, files
+from .. import files
 from ..classifier import Classifier, load
 from ..data import Data, Split, open_data
 from ..errors import (
@@ -33,6 +33,7 @@ from ..errors import (
 from ..paper import Recipe
 from ..record import to_json
 from ..result import Result, read_results
+from ..version import __version__
 from .bundle import (
     MOST_REPLAYED,
     TOLERANCE,
