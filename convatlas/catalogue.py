@@ -4,10 +4,8 @@ The papers' files under networks/ are the only place where these are written by 
 them into catalogue_data/ with each network's table at its own input, and a test fails when the copy is stale.
 """
 
-import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -36,6 +34,17 @@ class Entry:
     macs: int
     activation_bytes: int
     field: Shape | None
+    depth: int  # layers with weights on the longest way from input to output
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What was published about a network's accuracy, as errors in per cent, by the first protocol that is known."""
+
+    top1: str | None
+    top5: str | None
+    protocol: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -43,13 +52,37 @@ class Catalogue:
     papers: dict[str, Paper]
     networks: dict[str, Entry]
     recipes: dict[str, Recipe]
-    published: tuple[Published, ...]
+    published: dict[str, tuple[Published, ...]]  # by the key of the file that has them
 
     def entry(self, name: str) -> Entry:
         """Raises UnknownName with near names."""
         if name not in self.networks:
             raise UnknownName("network", name, self.networks, "`convatlas list` shows all")
         return self.networks[name]
+
+    def printed(self, name: str) -> list[Published]:
+        """All figures about one network, its own paper's first."""
+        own = self.networks[name].paper
+        keys = [own, *(key for key in self.published if key != own)]
+        return [p for key in keys for p in self.published[key] if p.network == name]
+
+    def errors(self, name: str) -> Errors | None:
+        """The published errors that `list` shows, both by one protocol; None where there are none."""
+        found = [p for p in self.printed(name) if p.metric in ERRORS and not p.layer and not p.differs]
+        if not found:
+            return None
+        first = found[0]
+        same = [p for p in found if (p.source, p.protocol) == (first.source, first.protocol)]
+        top1, top5 = (next((_error(p) for p in same if p.metric.startswith(top)), None) for top in ("top1", "top5"))
+        return Errors(top1, top5, first.protocol, first.source)
+
+
+ERRORS = ("top1_error", "top5_error", "top1_accuracy", "top5_accuracy")
+
+
+def _error(p: Published) -> str:
+    """With the printed digits: an accuracy of "76.130" is an error of "23.870"."""
+    return p.printed if p.metric.endswith("error") else str(100 - Decimal(p.printed))
 
 
 @cache
@@ -64,111 +97,30 @@ def table(name: str) -> Table:
 
 
 def list_text(entries: Sequence[Entry]) -> str:
-    """Networks with their papers, inputs and totals, a line each."""
-    columns = [
-        Column(n, n in ("parameters", "MACs")) for n in ("network", "paper", "input", "parameters", "MACs", "about")
-    ]
+    """Networks with their papers, inputs, totals and published errors, a line each."""
+    names = ("network", "paper", "input", "parameters", "MACs", "top-1", "top-5", "published errors in %: where and how")
+    columns = [Column(n, n in ("parameters", "MACs", "top-1", "top-5")) for n in names]
+    known = catalogue()
     rows: list[list[Cell]] = []
     for e in entries:
-        paper = f"{e.paper} {catalogue().papers[e.paper].year}"
-        rows.append([e.name, paper, units.shape(e.input), units.count(e.params), units.count(e.macs), e.about])
+        counts = (units.shape(e.input), units.count(e.params), units.count(e.macs))
+        errors = known.errors(e.name)
+        how = (errors.top1, errors.top5, f"{errors.source}: {errors.protocol}") if errors else ()
+        rows.append([e.name, f"{e.paper} {known.papers[e.paper].year}", *counts, *(how or (None, None, None))])
     return text(columns, rows)
 
 
 def list_json(entries: Sequence[Entry]) -> str:
-    """The same with exact counts and the figures that were printed about each network."""
+    """The same with exact counts and every figure that was printed about each network."""
     known = catalogue()
-    printed = {e.name: [p for p in known.published if p.network == e.name] for e in entries}
-    fields = ("name", "paper", "input", "classes", "recipe", "about", "params", "macs", "activation_bytes", "field")
     return to_json(
         [
-            {f: getattr(e, f) for f in fields} | {"year": known.papers[e.paper].year, "published": printed[e.name]}
+            {f: getattr(e, f) for f in e.__dataclass_fields__}
+            | {
+                "year": known.papers[e.paper].year,
+                "errors": known.errors(e.name),
+                "published": known.printed(e.name),
+            }
             for e in entries
         ]
     )
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A printed figure beside ours. Verdicts: holds; differs (for the reason given); not computed; unexplained.
-
-    `id` is network, layer, metric and source: "lenet5.c3.params.section-ii-b".
-    """
-
-    id: str
-    network: str
-    metric: str
-    source: str
-    printed: str
-    computed: float | None
-    verdict: str
-    reason: str
-
-
-def claims(paper: str | None = None) -> list[Claim]:
-    """Every printed figure checked against the tables, of one paper or of all. Raises UnknownName."""
-    known = catalogue()
-    if paper is not None and paper not in known.papers:
-        raise UnknownName("paper", paper, known.papers)
-    made = _claims()
-    return [made[i] for i, p in enumerate(known.published) if paper in (None, known.entry(p.network).paper)]
-
-
-@cache
-def _claims() -> list[Claim]:
-    """All claims, with a number behind an id that an earlier one has, so that an id names one figure."""
-    seen: Counter[str] = Counter()
-    out = []
-    for claim in map(_claim, catalogue().published):
-        seen[claim.id] += 1
-        again = seen[claim.id]
-        out.append(replace(claim, id=f"{claim.id}-{again}") if again > 1 else claim)
-    return out
-
-
-COMPUTED = ("params", "macs", "activations", "field")
-
-
-def _claim(p: Published) -> Claim:
-    computed: float | None = None
-    if p.metric in COMPUTED:
-        totals = table(p.network).under(p.layer).totals
-        value = getattr(totals, p.metric)
-        computed = value[0] if p.metric == "field" and value else value
-    if computed is None:
-        verdict = "not computed"
-    elif abs(computed - p.value) <= p.half * (1 + 1e-9):
-        verdict = "holds"
-    else:
-        verdict = "differs" if p.reason else "unexplained"
-    where = f"{p.network}.{p.layer}" if p.layer else p.network
-    source = f"{p.source}, {p.protocol}" if p.protocol else p.source
-    key = f"{where}.{p.metric}.{re.sub(r'[^a-z0-9]+', '-', p.source.lower())}"
-    return Claim(key, p.network, p.metric, source, p.printed, computed, verdict, p.reason)
-
-
-def _as_printed(figure: str) -> str:
-    """With as many digits as stand there: "3.8e9" -> "3.8 G", "48120" -> "48,120", "0.95" -> "0.95"."""
-    if "e" in figure:
-        return units.count(float(figure), digits=len(Decimal(figure).as_tuple().digits))
-    return units.exact(int(figure)) if figure.isdigit() else figure
-
-
-def claims_text(found: Sequence[Claim]) -> str:
-    """Printed beside computed, with verdict and reason, a line each."""
-    columns = [
-        Column(n, n in ("printed", "computed"))
-        for n in ("figure", "source", "printed", "computed", "verdict", "reason")
-    ]
-    rows: list[list[Cell]] = [
-        [
-            c.id,
-            c.source,
-            _as_printed(c.printed),
-            None if c.computed is None else units.exact(int(c.computed)),
-            c.verdict,
-            c.reason,
-        ]
-        for c in found
-    ]
-    return text(columns, rows)

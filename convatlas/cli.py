@@ -16,6 +16,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .compare import Limits
+    from .table import Table
 
 HELP = """From a folder of labelled photos to a chosen, trained, verified, exportable classifier.
 
@@ -40,7 +41,7 @@ def list_networks(
     filter: Annotated[str, Parameter(help="Names that match, for example 'resnet*'.")] = "*",
     json: Json = False,
 ) -> None:
-    """List the networks with their papers, parameters and MACs."""
+    """List the networks with their papers, parameters, MACs and published errors."""
     from fnmatch import fnmatchcase
 
     from .catalogue import catalogue, list_json, list_text
@@ -61,8 +62,15 @@ def table(
     json: Json = False,
     csv: Annotated[bool, Parameter(negative=(), help="A line a row, exact integers.")] = False,
     markdown: Annotated[bool, Parameter(negative=(), help="A GitHub table.")] = False,
+    depth: Annotated[
+        int | None,
+        Parameter(help="Names of the module path that make a row; 1, the paper's table, or 0, a row an operation."),
+    ] = None,
 ) -> None:
-    """Account for a network: shapes, parameters, MACs, activation memory and receptive field, a row an operation."""
+    """Account for a network: shapes, parameters, MACs, activation memory and receptive field.
+
+    A row is a stage under its paper's label; with --depth 0, as in --json and --csv, an operation.
+    """
     from .catalogue import catalogue
     from .catalogue import table as known_table
 
@@ -70,16 +78,30 @@ def table(
     if input is None or _shape(input) == entry.input:
         account = known_table(name)
     else:
-        from .account import account as walk
-        from .networks import build
-
-        channels, height, width = _shape(input)
-        net = build(name, channels=channels, input=(height, width)).eval()
-        account = walk(net, (channels, height, width), name=name)
+        account = _walk(name, _shape(input))
     if json + csv + markdown > 1:
         raise UsageError("--json, --csv and --markdown exclude each other; give one")
+    if depth is None:
+        depth = 0 if json or csv else 1
+    if depth < 0:
+        raise UsageError(f"--depth {depth} is no number of names; give 0 for every operation, or 1, 2, ...")
+    account = account.stages(depth) if depth else account
     form = "json" if json else "csv" if csv else "markdown" if markdown else "text"
     _say(getattr(account, f"as_{form}")())
+
+
+def _walk(name: str, shape: tuple[int, int, int]) -> "Table":
+    """The account at another input than the catalogue has, without memory for the weights."""
+    import torch
+
+    from .account import account
+    from .layers import drop_heads
+    from .networks import build
+
+    with torch.device("meta"):
+        net = build(name, channels=shape[0], input=shape[1:]).eval()
+    drop_heads(net)
+    return account(net, shape, name=name)
 
 
 def _shape(given: str) -> tuple[int, int, int]:
@@ -92,14 +114,14 @@ def _shape(given: str) -> tuple[int, int, int]:
 
 @app.command(sort_key=3)
 def claims(
-    paper: Annotated[str | None, Parameter(help="A paper's key, for example resnet.")] = None,
+    paper: Annotated[str | None, Parameter(help="A paper's key, for example resnet, or lecture.")] = None,
     /,
     *,
     json: Json = False,
 ) -> None:
-    """Check every figure that the papers printed against what it comes to."""
-    from .catalogue import claims as check
-    from .catalogue import claims_text
+    """Check every figure that the papers and the lecture printed against what it comes to."""
+    from .claims import claims as check
+    from .claims import claims_text
     from .record import to_json
 
     found = check(paper)
@@ -129,7 +151,9 @@ class Place:
         None
     )
     resume: Annotated[bool, Parameter(negative=(), help="Go on from the last checkpoint.")] = False
-    weights: Annotated[Path | None, Parameter(help="Start from these weights (.safetensors, .pth).")] = None
+    weights: Annotated[str | None, Parameter(help="Start from a .safetensors or .pth file, or torchvision[:NAME].")] = (
+        None
+    )
     device: Device = "auto"
     workers: Annotated[int | None, Parameter(help="Loader processes for photos; never changes the result.")] = None
 
@@ -159,9 +183,10 @@ def train(
 
     known = catalogue()
     name = recipe or known.entry(network).recipe
-    if name not in known.recipes:
+    if name and name not in known.recipes:
         raise UnknownName("recipe", name, known.recipes)
-    settled: Recipe | None = changed(known.recipes[name], set, "recipe")
+    # A module has no recipe, and `train` says that it cannot be trained.
+    settled: Recipe | None = changed(known.recipes[name], set, "recipe") if name else None
     if place.resume and not recipe and not set:
         settled = None  # the run's own
     from .train import Options, summary

@@ -3,7 +3,11 @@
 Letters in shapes: N images, cin and cout channels, H and W height and width.
 """
 
-from torch import nn
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
 
 
 def chain(**modules: nn.Module) -> nn.Sequential:
@@ -17,13 +21,78 @@ def chain(**modules: nn.Module) -> nn.Sequential:
     return net
 
 
-def conv_bn(cin: int, cout: int, kernel: int, stride: int = 1) -> nn.Sequential:
+def conv_bn(
+    cin: int,
+    cout: int,
+    kernel: int | tuple[int, int],
+    stride: int = 1,
+    *,
+    padding: int | tuple[int, int] | None = None,
+    groups: int = 1,
+    eps: float = 1e-5,
+) -> nn.Sequential:
     """Convolution, then batch normalisation. (N,cin,H,W) -> (N,cout,H/stride,W/stride), rounded up.
 
-    Padding keeps the size at stride 1. There is no bias, since the normalisation's shift takes its place.
+    Without `padding` it is what keeps the size at stride 1. There is no bias, since the normalisation's shift takes its
+    place.
     """
-    convolution = nn.Conv2d(cin, cout, kernel, stride, padding=kernel // 2, bias=False)
-    return chain(conv=convolution, bn=nn.BatchNorm2d(cout))
+    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+    padding = (height // 2, width // 2) if padding is None else padding
+    convolution = nn.Conv2d(cin, cout, (height, width), stride, padding, groups=groups, bias=False)
+    return chain(conv=convolution, bn=nn.BatchNorm2d(cout, eps=eps))
+
+
+class Concat(nn.Sequential):
+    """Branches that see the same input, their outputs' channels one after the other. (N,cin,H,W) -> (N,sum,H',W')"""
+
+    def __init__(self, **branches: nn.Module):
+        super().__init__()
+        for name, branch in branches.items():
+            self.add_module(name, branch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self], dim=1)
+
+
+class Heads(NamedTuple):
+    """What a network with auxiliary classifiers gives in training. The loss adds `weight` times each one's loss."""
+
+    logits: Tensor
+    auxiliary: tuple[Tensor, ...]
+    weight: float
+
+
+class WithHeads(nn.Sequential):
+    """Layers one after the other, with auxiliary classifiers that look at some of them.
+
+    `heads` gives for each classifier's name the layer whose output it sees. In training the output is `Heads`; in
+    evaluation the classifiers are passed over and it is the logits.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], heads: Mapping[str, str], weight: float):
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self.heads = dict(heads)
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor | Heads:
+        auxiliary = {}
+        for name, module in self._modules.items():
+            if name in self.heads or module is None:
+                continue
+            x = module(x)
+            if self.training:
+                auxiliary.update({h: self._modules[h](x) for h, seen in self.heads.items() if seen == name})
+        return Heads(x, tuple(auxiliary[h] for h in self.heads), self.weight) if auxiliary else x
+
+
+def drop_heads(net: nn.Module) -> None:
+    """Removes auxiliary classifiers, which nothing but training uses; a network without any stays as it is."""
+    if isinstance(net, WithHeads):
+        for name in net.heads:
+            del net._modules[name]
+        net.heads = {}
 
 
 def initialise_he(net: nn.Module) -> None:
@@ -33,3 +102,19 @@ def initialise_he(net: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def initialise_normal(net: nn.Module, std: float) -> None:
+    """Draws weights from N(0, std^2) and sets biases to 0."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, 0, std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def initialise_torch(net: nn.Module) -> None:
+    """Draws weights and biases as PyTorch's layers do by themselves, uniformly from +-1/sqrt(fan_in)."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.reset_parameters()

@@ -1,5 +1,6 @@
 """What a paper says, as data: the paper, its networks, how it trained them, and the figures that it printed."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,15 +20,36 @@ class Network:
     """One named network: how to build it and what it is for.
 
     `build(classes=, channels=, input=(height, width))` gives the nn.Module. `about` is a sentence that says what sets
-    a variant apart; "" for the paper's own network. `recipe` names the paper's recipe for it.
+    a variant apart; "" for the paper's own network. `recipe` names the paper's recipe for it. `initialise(net)` draws
+    every weight as the paper did. With no `classes` it is a module of a network: feature maps in, feature maps out.
     """
 
     build: Callable[..., Any]
+    initialise: Callable[[Any], None]
     input: tuple[int, int, int] = (3, 224, 224)  # channels, height, width
     classes: int = 1000
     recipe: str = ""
     about: str = ""
     smallest: int = 1  # height and width below which the network's maps vanish
+    foreign: "Foreign | None" = None  # whose published weights fit it
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A library's own network of the same layers, whose weights go in and out under its own names.
+
+    `rules` are pairs for re.sub, applied in order to each of our names: the result is theirs. A difference that is left
+    in it is worked out, since we count from 1 and they from 0: "layer3-1.2-1.conv1" is "layer2.1.conv1".
+    """
+
+    library: Literal["torchvision", "timm"]
+    name: str  # as `torchvision.models.get_model` and `timm.create_model` know it
+    rules: tuple[tuple[str, str], ...]
+
+    def their_name(self, ours: str) -> str:
+        for pattern, replacement in self.rules:
+            ours = re.sub(pattern, replacement, ours)
+        return re.sub(r"(\d+)-(\d+)", lambda found: str(int(found[1]) - int(found[2])), ours)
 
 
 @dataclass(frozen=True)
@@ -59,11 +81,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Published:
-    """One figure that a paper (or the lecture) printed.
+    """One figure or statement that a paper, a library or the lecture printed.
 
-    `printed` is the number as it stands there, in base units: "3.8e9" was printed as 3.8 x 10^9, so its last place is
-    0.1e9. `metric` is params, macs, activations or field where it can be computed, else top1_error or top5_error in
-    per cent. `layer` limits it to the operations under one module path. `reason` says why our figure differs.
+    `printed` is the figure as it stands there, in base units: "3.8e9" was printed as 3.8 x 10^9, so its last place is
+    0.1e9. `metric` says what it is; METRICS lists those that are computed here, the others are not computable. `layer`
+    limits it to the operations under one module path. With `versus` it is this network's value divided by that one's.
+    `reason` says why our figure differs. Where nothing can be computed, `differs` says that other sources contradict
+    it, for the reason given; a "statement" is a sentence, and its reason says what supports or contradicts it.
     """
 
     network: str
@@ -73,6 +97,8 @@ class Published:
     layer: str = ""
     protocol: str = ""
     reason: str = ""
+    versus: str = ""
+    differs: bool = False
 
     @property
     def value(self) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from . import units
@@ -66,6 +67,16 @@ class Table:
         rows = tuple(r for r in self.rows if not path or r.path == path or r.path.startswith(f"{path}."))
         return Table(self.network, self.input, rows, 0, self.uncounted, self.convention)
 
+    def stages(self, depth: int = 1) -> "Table":
+        """A row for all neighbouring operations under one module path of that many names.
+
+        The catalogue's networks carry their papers' labels on top, so that one name gives the paper's own table. Counts
+        are summed; output, receptive field and stride are the last operation's.
+        """
+        groups = groupby(self.rows, lambda r: ".".join(r.path.split(".")[:depth]))
+        rows = tuple(_merged(path, list(rows)) for path, rows in groups)
+        return Table(self.network, self.input, rows, self.unused, self.uncounted, self.convention)
+
     def as_json(self) -> str:
         """One line of JSON with name, input, rows, totals, uncounted and convention; `read_table` reads it back."""
         record: dict[str, Any] = {f: getattr(self, f) for f in self.__dataclass_fields__}
@@ -95,7 +106,8 @@ class Table:
     def _grid(self, render: Callable[..., str]) -> str:
         t = self.totals
         total: list[Cell] = ["total", None, None, None, t.params, t.macs, units.size(t.activation_bytes), None, None]
-        return render(COLUMNS, [_cells(r, units.size) for r in self.rows], total)
+        given: list[list[Cell]] = [["input", None, None, units.shape(s), *[None] * 5] for s in self.input]
+        return render(COLUMNS, [*given, *(_cells(r, units.size) for r in self.rows)], total)
 
     def _notes(self) -> str:
         t = self.totals
@@ -128,6 +140,26 @@ COLUMNS = (
 def read_table(source: str | bytes) -> Table:
     """The table that `as_json` wrote; totals are computed anew from the rows."""
     return from_json(Table, source)
+
+
+FEW = 3  # operations of a stage that are named before they are only counted
+
+
+def _merged(path: str, rows: list[Row]) -> Row:
+    names = list(dict.fromkeys(r.op for r in rows))
+    placed = [r for r in rows if r.field]
+    return Row(
+        path,
+        ", ".join(names) if len(names) <= FEW and len(rows) <= 2 * FEW else f"{len(rows)} operations",
+        rows[0].inputs,
+        rows[-1].output,
+        sum(r.params for r in rows),
+        sum(r.macs for r in rows),
+        sum(r.activations for r in rows),
+        sum(r.activation_bytes for r in rows),
+        placed[-1].field if placed else None,
+        placed[-1].stride if placed else None,
+    )
 
 
 def _cells(r: Row, size: Callable[[int], str]) -> list[Cell]:

@@ -53,16 +53,58 @@ def test_list_and_table_answer_in_every_form(capsys: Capture) -> None:
         assert "conv2d" in capsys.readouterr().out
 
 
+def labels(printed: str) -> list[str]:
+    """The first column between the two rules."""
+    return [line.split()[0] for line in printed.split("\n─")[1].splitlines()[1:]]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("alexnet_one_tower", "input conv1 pool1 norm1 conv2 pool2 norm2 conv3 conv4 conv5 pool5 fc6 fc7 fc8"),
+        (
+            "vgg16",
+            "input conv1_1 conv1_2 pool1 conv2_1 conv2_2 pool2 conv3_1 conv3_2 conv3_3 pool3 conv4_1 conv4_2 conv4_3 pool4 "
+            "conv5_1 conv5_2 conv5_3 pool5 fc6 fc7 fc8",
+        ),
+        (
+            "googlenet",
+            "input conv1 pool1 norm1 conv2 norm2 pool2 inception_3a inception_3b pool3 inception_4a inception_4b "
+            "inception_4c inception_4d inception_4e pool4 inception_5a inception_5b pool5 dropout linear",
+        ),
+    ],
+)
+def test_a_table_reads_like_the_papers(name: str, lines: str, capsys: Capture) -> None:
+    """The lecture's list of AlexNet's 14 lines and of VGG-16's memory, and Table 1 of the GoogLeNet paper."""
+    assert run(f"table {name}") == 0
+    assert labels(capsys.readouterr().out) == lines.split()
+
+
+def test_a_table_by_depth(capsys: Capture) -> None:
+    assert run("table lenet5 --depth 0") == 0
+    assert "tanh" in capsys.readouterr().out
+    assert run("table resnet18 --depth 2") == 0
+    assert "conv2.1" in labels(capsys.readouterr().out)
+    assert run("table lenet5_relu --json --depth 1") == 0
+    assert [r["path"] for r in json.loads(capsys.readouterr().out)["rows"]][:2] == ["c1", "s2"]
+
+
+def test_list_shows_published_errors_with_their_protocol(capsys: Capture) -> None:
+    assert run("list --filter resnet152") == 0
+    line = " ".join(capsys.readouterr().out.splitlines()[2].split())
+    assert line == ("resnet152 resnet 2015 3x224x224 60.2 M 11.3 G 21.43 5.71 Table 3: validation, 10 crops")
+
+
 def test_claims_show_a_figure_as_it_was_printed(capsys: Capture) -> None:
     assert run("claims resnet") == 0
     lines = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
-    assert "Table 1 11.3 G 11,282,415,616 holds" in lines["resnet152.macs.table-1"]
-    assert "Table 6 270 k 269,722 holds" in lines["resnet20_cifar.params.table-6"]
+    assert "Table 1 11.3 G 11,282,415,616 agrees" in lines["resnet152.macs.table-1"]
+    assert "Table 6 270 k 269,722 agrees" in lines["resnet20_cifar.params.table-6"]
     assert "differs 3.858 G by our count" in lines["resnet50.macs.table-1"]
     assert run("claims lenet") == 0
     lines = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
-    assert "section II.B 48,120 48,120 holds" in lines["lenet5.c5.params.section-ii-b"]
-    assert "0.95 not computed" in lines["lenet5.top1_error.section-iii-b"]
+    assert "section II.B 48,120 48,120 agrees" in lines["lenet5.c5.params.section-ii-b"]
+    assert "0.95 not computable here" in lines["lenet5.top1_error.section-iii-b"]
 
 
 def test_table_at_another_input_counts_anew(capsys: Capture) -> None:
@@ -79,6 +121,7 @@ USAGE = [
     ("trian x", 'Unknown command "trian". Did you mean "train"?'),
     ("table resnet5", "no network named 'resnet5'; did you mean resnet50,"),
     ("table resnet50 --input 3x", "--input '3x' is no input; write channels x height x width, like 3x224x224"),
+    ("table resnet50 --depth -1", "--depth -1 is no number of names; give 0 for every operation, or 1, 2, ..."),
     ("table resnet50 --json --csv", "--json, --csv and --markdown exclude each other; give one"),
     ("claims alexnot", "no paper named 'alexnot'; "),
     ("list --filter q*", "no network matches 'q*'; `convatlas list` shows all "),

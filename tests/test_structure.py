@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "convatlas"
 RANKS = (
-    ("version", "errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue"),
-    ("layers", "account", "data", "weights"),
+    ("version", "errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue", "claims"),
+    ("layers", "account", "data", "weights", "features", "foreign"),
     ("networks", "classifier"),
     ("train", "measure", "ship"),
     ("compare", "charts", "report"),

@@ -75,3 +75,33 @@ def test_the_total_field_is_that_of_the_last_map_before_global_pooling() -> None
 
     assert Table("n", ((1,),), (at(7, 11), at(7, 483), at(1, 675))).totals.field == (483, 483)
     assert Table("n", ((1,),), (at(1, 5),)).totals.field == (5, 5)
+
+
+@given(table, st.integers(1, 3))
+def test_stages_sum_to_the_same(t: Table, depth: int) -> None:
+    staged = t.stages(depth)
+    for count in ("params", "macs", "activations", "activation_bytes"):
+        assert getattr(staged.totals, count) == getattr(t.totals, count)
+    paths = [r.path for r in staged.rows]
+    assert all(path.count(".") < depth for path in paths)
+    assert all(a != b for a, b in zip(paths, paths[1:], strict=False))
+
+
+def test_a_stage_has_its_first_input_and_its_last_output() -> None:
+    """Three operations of a stage are named, more are counted."""
+    rows = tuple(
+        Row(path, op, ((1, c, 8, 8),), (1, c + 1, 8, 8), c, 10, 64, 256, (c, c), (1, 1))
+        for c, (path, op) in enumerate(
+            [("conv1.conv", "conv2d"), ("conv1.relu", "relu"), *(("conv2.a", op) for op in "wxyz"), ("fc", "linear")], 1
+        )
+    )
+    first, second, third = Table("net", ((1, 1, 8, 8),), rows).stages().rows
+    assert (first.path, first.op, first.inputs, first.output) == (
+        "conv1",
+        "conv2d, relu",
+        ((1, 1, 8, 8),),
+        (1, 3, 8, 8),
+    )
+    assert (first.params, first.macs, first.activations, first.field) == (3, 20, 128, (2, 2))
+    assert (second.path, second.op) == ("conv2", "4 operations")
+    assert third.op == "linear"

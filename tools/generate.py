@@ -6,10 +6,13 @@ python tools/generate.py --check    exit 1, with the stale files on stderr, unle
 
 import re
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+import torch.fx
+from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -17,6 +20,8 @@ sys.path.insert(0, str(ROOT))
 from convatlas import files, units  # noqa: E402
 from convatlas.account import account  # noqa: E402
 from convatlas.catalogue import FOLDER, Catalogue, Entry  # noqa: E402
+from convatlas.claims import DIFFERS, Claim, check, claims_markdown  # noqa: E402
+from convatlas.layers import drop_heads  # noqa: E402
 from convatlas.layout import Cell, Column, markdown  # noqa: E402
 from convatlas.networks import NETWORKS, PAPER_OF, PAPERS, PUBLISHED, RECIPES, build  # noqa: E402
 from convatlas.record import to_json  # noqa: E402
@@ -27,16 +32,28 @@ def contents() -> dict[Path, str]:
     """What every file of the catalogue should hold."""
     tables = {name: table_of(name) for name in NETWORKS}
     entries = {name: entry_of(name, table) for name, table in tables.items()}
-    catalogue = Catalogue(PAPERS, entries, RECIPES, tuple(PUBLISHED))
+    catalogue = Catalogue(PAPERS, entries, RECIPES, PUBLISHED)
     out = {FOLDER / "tables" / f"{name}.json": f"{table.as_json()}\n" for name, table in tables.items()}
     out[FOLDER / "catalogue.json"] = f"{to_json(catalogue, indent=1)}\n"
-    return out | documents(catalogue)
+    blocks = {"networks": networks_block(catalogue), "claims": claims_block(check(catalogue, tables.__getitem__))}
+    return out | documents(blocks)
 
 
-def documents(catalogue: Catalogue) -> dict[Path, str]:
-    """The Markdown files that have a table between `<!-- generated: networks -->` and `<!-- end -->`, with it fresh."""
-    names = ("network", "paper", "input", "parameters", "MACs", "receptive field", "what sets it apart")
-    columns = [Column(n, n in ("parameters", "MACs", "receptive field")) for n in names]
+def documents(blocks: Mapping[str, str]) -> dict[Path, str]:
+    """The Markdown files that have a part between `<!-- generated: NAME -->` and `<!-- end -->`, with it fresh."""
+    out = {}
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        text = path.read_text()
+        for name, block in blocks.items():
+            pattern = re.compile(rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+            if pattern.search(text):
+                out[path] = text = pattern.sub(lambda found, block=block: f"{found[1]}{block}\n{found[2]}", text)
+    return out
+
+
+def networks_block(catalogue: Catalogue) -> str:
+    names = ("network", "paper", "input", "parameters", "MACs", "depth", "receptive field", "what sets it apart")
+    columns = [Column(n, n in ("parameters", "MACs", "depth", "receptive field")) for n in names]
     rows: list[list[Cell]] = [
         [
             f"`{e.name}`",
@@ -44,25 +61,46 @@ def documents(catalogue: Catalogue) -> dict[Path, str]:
             units.shape(e.input),
             e.params,
             e.macs,
+            e.depth,
             e.field[0] if e.field else None,
             e.about,
         ]
         for e in catalogue.networks.values()
     ]
-    pattern = re.compile(r"(<!-- generated: networks -->\n).*?(<!-- end -->)", re.DOTALL)
-    block = f"{markdown(columns, rows)}\n"
-    texts = {path: path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
-    return {
-        path: pattern.sub(lambda found: found[1] + block + found[2], text)
-        for path, text in texts.items()
-        if pattern.search(text)
-    }
+    return markdown(columns, rows)
+
+
+def claims_block(claims: Sequence[Claim]) -> str:
+    """How many there are of each verdict, those that differ, then all of each paper."""
+    verdicts = Counter(c.verdict for c in claims)
+    counts = ", ".join(f"{n:,} {verdict}" for verdict, n in verdicts.most_common())
+    parts = [f"{len(claims):,} figures and statements: {counts}."]
+    parts += ["## Those that differ", claims_markdown([c for c in claims if c.verdict == DIFFERS])]
+    for key, paper in PAPERS.items():
+        rows = [c for c in claims if c.paper == key]
+        parts += [f"## {paper.title} ({paper.year}): `convatlas claims {key}`", claims_markdown(rows)]
+    return "\n\n".join(parts)
 
 
 def table_of(name: str) -> Table:
+    return account(bare(name), NETWORKS[name].input, name=name)
+
+
+def bare(name: str) -> nn.Module:
+    """The network as it is in use: evaluation mode, no auxiliary heads, no memory."""
     with torch.device("meta"):
         net = build(name).eval()
-    return account(net, NETWORKS[name].input, name=name)
+    drop_heads(net)
+    return net
+
+
+def depth_of(net: nn.Module) -> int:
+    """Layers with weights on the longest way from input to output: convolutions and linear layers."""
+    depth: dict[torch.fx.Node, int] = {}
+    for node in torch.fx.symbolic_trace(net).graph.nodes:
+        weighted = node.op == "call_module" and isinstance(net.get_submodule(node.target), nn.Conv2d | nn.Linear)
+        depth[node] = max((depth[n] for n in node.all_input_nodes), default=0) + weighted
+    return max(depth.values())
 
 
 def entry_of(name: str, table: Table) -> Entry:
@@ -78,6 +116,7 @@ def entry_of(name: str, table: Table) -> Entry:
         macs=totals.macs,
         activation_bytes=totals.activation_bytes,
         field=totals.field,
+        depth=depth_of(bare(name)),
     )
 
 

@@ -1,20 +1,39 @@
 """The networks by name: each paper's file holds its own dictionaries, which are merged here."""
 
+from types import ModuleType
+from typing import Any
+
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..errors import BadInput, UnknownName
 from ..paper import Network, Paper, Published, Recipe
-from . import lenet, resnet
 
-PAPERS: dict[str, Paper] = {"lenet": lenet.PAPER, "resnet": resnet.PAPER}
-NETWORKS: dict[str, Network] = {**lenet.NETWORKS, **resnet.NETWORKS}
-RECIPES: dict[str, Recipe] = {**lenet.RECIPES, **resnet.RECIPES}
-PUBLISHED: list[Published] = [*lenet.PUBLISHED, *resnet.PUBLISHED]
-PAPER_OF: dict[str, str] = {
-    **dict.fromkeys(lenet.NETWORKS, "lenet"),
-    **dict.fromkeys(resnet.NETWORKS, "resnet"),
-}
+FILES: dict[str, ModuleType] = {}
+for _key in ["lenet", "alexnet", "zfnet", "nin", "vgg", "googlenet", "inception_v3", "inception_v4", "resnet", "preresnet", "wrn", "resnext", "stochastic_depth", "densenet", "fractalnet", "squeezenet", "enet", "lecture"]:  # fmt: skip
+    try:  # TEMPORARY while the files are being written
+        FILES[_key] = __import__("importlib").import_module(f".{_key}", __name__)
+    except ModuleNotFoundError:
+        pass
+    except Exception as error:
+        print("BROKEN FILE", _key, repr(error))
+PAPERS: dict[str, Paper] = {key: file.PAPER for key, file in FILES.items()}
+NETWORKS: dict[str, Network] = {name: network for file in FILES.values() for name, network in file.NETWORKS.items()}
+RECIPES: dict[str, Recipe] = {name: recipe for file in FILES.values() for name, recipe in file.RECIPES.items()}
+PUBLISHED: dict[str, tuple[Published, ...]] = {key: tuple(file.PUBLISHED) for key, file in FILES.items()}
+PAPER_OF: dict[str, str] = {name: key for key, file in FILES.items() for name in file.NETWORKS}
+
+DRAWING = {getattr(nn.init, f"{name}_") for name in ("uniform", "normal", "kaiming_uniform", "kaiming_normal")}
+
+
+class _Undrawn(TorchFunctionMode):
+    """PyTorch's layers draw weights when they are made, only to be drawn anew as the paper did: that is left out."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in DRAWING:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def build(
@@ -36,17 +55,23 @@ def build(
     classes = network.classes if classes is None else classes
     channels = own_channels if channels is None else channels
     height, width = input or own_size
-    for what, number in (("classes", classes), ("channels", channels)):
+    if not network.classes and classes:
+        raise BadInput(f"{name} is a module and gives feature maps, not classes; leave classes out")
+    for what, number in (("classes", classes or int(not network.classes)), ("channels", channels)):
         if number < 1:
             raise BadInput(f"{name} cannot have {number} {what}; give 1 or more")
     if min(height, width) < network.smallest:
         s = network.smallest
         raise BadInput(f"{name} cannot take images of {height}x{width}; the smallest that works is {s}x{s}")
     device = torch.get_default_device()
+    meta = device.type == "meta"
     # Only the CPU's generator is seeded, so that the weights do not depend on the device.
-    with torch.random.fork_rng(devices=[]), torch.device("meta" if device.type == "meta" else "cpu"):
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
         torch.default_generator.manual_seed(seed)
-        net: nn.Module = network.build(classes=classes, channels=channels, input=(height, width))
+        with _Undrawn():
+            net: nn.Module = network.build(classes=classes, channels=channels, input=(height, width))
+        if not meta:
+            network.initialise(net)
     return net.to(device)
 
 

@@ -21,7 +21,7 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from ..layers import chain
+from ..layers import chain, initialise_torch
 from ..paper import Network, Paper, Published, Recipe
 
 PAPER = Paper(
@@ -143,7 +143,7 @@ def s4_size(size: tuple[int, int]) -> tuple[int, int]:
 
 def lenet5(*, classes: int = 10, channels: int = 1, input: tuple[int, int] = (32, 32)) -> nn.Sequential:
     """LeNet-5 of Figure 2. (N,channels,H,W) -> (N,classes)"""
-    net = chain(
+    return chain(
         c1=chain(conv=nn.Conv2d(channels, 6, 5), tanh=ScaledTanh()),
         s2=chain(sum=Subsample(6), tanh=ScaledTanh()),
         c3=chain(conv=SparseConv(), tanh=ScaledTanh()),
@@ -152,8 +152,6 @@ def lenet5(*, classes: int = 10, channels: int = 1, input: tuple[int, int] = (32
         f6=chain(linear=nn.Linear(120, CODE), tanh=ScaledTanh()),
         output=Distances(classes),
     )
-    initialise(net)
-    return net
 
 
 def initialise(net: nn.Module) -> None:
@@ -170,7 +168,7 @@ def initialise(net: nn.Module) -> None:
 
 
 def lenet5_relu(*, classes: int = 10, channels: int = 1, input: tuple[int, int] = (32, 32)) -> nn.Sequential:
-    """LeNet-5 as it is mostly written today, with PyTorch's own initialisation. (N,channels,H,W) -> (N,classes)"""
+    """LeNet-5 as it is mostly written today. (N,channels,H,W) -> (N,classes)"""
     return chain(
         c1=chain(conv=nn.Conv2d(channels, 6, 5), relu=nn.ReLU()),
         s2=nn.MaxPool2d(2),
@@ -185,8 +183,8 @@ def lenet5_relu(*, classes: int = 10, channels: int = 1, input: tuple[int, int] 
 RELU = "A full C3, max pooling, ReLU and a linear output, as it is mostly written today."
 
 NETWORKS = {
-    "lenet5": Network(lenet5, (1, 32, 32), 10, "lenet", smallest=SMALLEST),
-    "lenet5_relu": Network(lenet5_relu, (1, 32, 32), 10, "lenet", RELU, smallest=SMALLEST),
+    "lenet5": Network(lenet5, initialise, (1, 32, 32), 10, "lenet", smallest=SMALLEST),
+    "lenet5_relu": Network(lenet5_relu, initialise_torch, (1, 32, 32), 10, "lenet", RELU, smallest=SMALLEST),
 }
 
 # ---- How it was trained ---------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from ..layers import chain, conv_bn, initialise_he
-from ..paper import Network, Paper, Published, Recipe
+from ..paper import Foreign, Network, Paper, Published, Recipe
 
 PAPER = Paper(
     "Deep Residual Learning for Image Recognition",
@@ -49,15 +49,21 @@ def basic(cin: int, width: int, stride: int) -> tuple[nn.Sequential, int]:
     return body, width
 
 
-def bottleneck(cin: int, width: int, stride: int, stride_in_3x3: bool = False) -> tuple[nn.Sequential, int]:
-    """1x1 down, 3x3, 1x1 up to four times the width (Figure 5, right). (N,cin,H,W) -> (N,4*width,H/stride,W/stride)"""
+def bottleneck(
+    cin: int, width: int, stride: int, stride_in_3x3: bool = False, *, wider: int = 1, groups: int = 1
+) -> tuple[nn.Sequential, int]:
+    """1x1 down, 3x3, 1x1 up to four times the width (Figure 5, right). (N,cin,H,W) -> (N,4*width,H/stride,W/stride)
+
+    Later papers make the 3x3 `wider` times as wide, or split it into `groups`.
+    """
     first, second = (1, stride) if stride_in_3x3 else (stride, 1)
+    inner = wider * width
     body = chain(
-        conv1=conv_bn(cin, width, 1, first),
+        conv1=conv_bn(cin, inner, 1, first),
         relu1=nn.ReLU(inplace=True),
-        conv2=conv_bn(width, width, 3, second),
+        conv2=conv_bn(inner, inner, 3, second, groups=groups),
         relu2=nn.ReLU(inplace=True),
-        conv3=conv_bn(width, 4 * width, 1),
+        conv3=conv_bn(inner, 4 * width, 1),
     )
     return body, 4 * width
 
@@ -104,6 +110,14 @@ class Block(nn.Module):
         return self.relu(y if self.shortcut is None else y + self.shortcut(x))
 
 
+def block_256(
+    body: Body, width: int, *, classes: int = 0, channels: int = 256, input: tuple[int, int] = (28, 28)
+) -> Block:
+    """One block that gives 256 maps, of any size, with the identity as shortcut. (N,256,H,W) -> (N,256,H,W)"""
+    residual, cout = body(channels, width, 1)
+    return Block(residual, option_b(channels, cout, 1))
+
+
 # ---- The networks ---------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +151,7 @@ def resnet(
 ) -> nn.Sequential:
     """An ImageNet network of Table 1, for images of any size. (N,channels,H,W) -> (N,classes)"""
     convs, cout = stages(64, WIDTHS, DEPTHS[depth], body, shortcut)
-    net = chain(
+    return chain(
         conv1=conv_bn(channels, 64, 7, 2),
         relu1=nn.ReLU(inplace=True),
         pool1=nn.MaxPool2d(3, 2, 1),
@@ -146,8 +160,6 @@ def resnet(
         flatten=nn.Flatten(),
         fc=nn.Linear(cout, classes),
     )
-    initialise_he(net)
-    return net
 
 
 def resnet_cifar(
@@ -161,7 +173,7 @@ def resnet_cifar(
     """A CIFAR-10 network of depth = 6n+2 layers, for images of any size. (N,channels,H,W) -> (N,classes)"""
     n = (depth - 2) // 6
     convs, cout = stages(16, CIFAR_WIDTHS, (n, n, n), basic, shortcut)
-    net = chain(
+    return chain(
         conv1=conv_bn(channels, 16, 3),
         relu1=nn.ReLU(inplace=True),
         **convs,
@@ -169,16 +181,26 @@ def resnet_cifar(
         flatten=nn.Flatten(),
         fc=nn.Linear(cout, classes),
     )
-    initialise_he(net)
-    return net
 
 
-def _imagenet(build: Callable[..., nn.Module], about: str = "") -> Network:
-    return Network(build, (3, 224, 224), 1000, "resnet", about)
+TORCHVISION = (
+    (r"^conv1\.conv\.", "conv1."),
+    (r"^conv1\.bn\.", "bn1."),
+    (r"^conv(\d)\.(\d+)\.", r"layer\1-1.\2-1."),
+    (r"body\.conv(\d)\.conv\.", r"conv\1."),
+    (r"body\.conv(\d)\.bn\.", r"bn\1."),
+    (r"shortcut\.conv\.", "downsample.0."),
+    (r"shortcut\.bn\.", "downsample.1."),
+)
+
+
+def _imagenet(build: Callable[..., nn.Module], about: str = "", torchvision: str = "") -> Network:
+    foreign = Foreign("torchvision", torchvision, TORCHVISION) if torchvision else None
+    return Network(build, initialise_he, (3, 224, 224), 1000, "resnet", about, foreign=foreign)
 
 
 def _cifar(build: Callable[..., nn.Module], about: str = "") -> Network:
-    return Network(build, (3, 32, 32), 10, "resnet_cifar", about)
+    return Network(build, initialise_he, (3, 32, 32), 10, "resnet_cifar", about)
 
 
 V15 = "Stride in the 3x3 of a bottleneck, as in torchvision."
@@ -186,16 +208,18 @@ A = "Option A shortcuts: every second pixel, zeros for the new channels."
 B = "Option B shortcuts: projections where the shape changes."
 C = "Option C shortcuts: projections everywhere."
 PLAIN = "The same layers without shortcuts."
+BOTTLENECK = "One block alone: 1x1 down to 64 maps, 3x3, 1x1 up to 256."
+BASIC = "One block alone, as a bottleneck's alternative: two 3x3 at 256 maps."
 
 NETWORKS = {
-    "resnet18": _imagenet(partial(resnet, 18, basic)),
-    "resnet34": _imagenet(partial(resnet, 34, basic)),
+    "resnet18": _imagenet(partial(resnet, 18, basic), torchvision="resnet18"),
+    "resnet34": _imagenet(partial(resnet, 34, basic), torchvision="resnet34"),
     "resnet50": _imagenet(partial(resnet, 50, bottleneck)),
     "resnet101": _imagenet(partial(resnet, 101, bottleneck)),
     "resnet152": _imagenet(partial(resnet, 152, bottleneck)),
-    "resnet50_v15": _imagenet(partial(resnet, 50, bottleneck_v15), V15),
-    "resnet101_v15": _imagenet(partial(resnet, 101, bottleneck_v15), V15),
-    "resnet152_v15": _imagenet(partial(resnet, 152, bottleneck_v15), V15),
+    "resnet50_v15": _imagenet(partial(resnet, 50, bottleneck_v15), V15, "resnet50"),
+    "resnet101_v15": _imagenet(partial(resnet, 101, bottleneck_v15), V15, "resnet101"),
+    "resnet152_v15": _imagenet(partial(resnet, 152, bottleneck_v15), V15, "resnet152"),
     "resnet18_a": _imagenet(partial(resnet, 18, basic, option_a), A),
     "resnet18_c": _imagenet(partial(resnet, 18, basic, option_c), C),
     "resnet34_a": _imagenet(partial(resnet, 34, basic, option_a), A),
@@ -217,6 +241,8 @@ NETWORKS = {
     "plain44_cifar": _cifar(partial(resnet_cifar, 44, None), PLAIN),
     "plain56_cifar": _cifar(partial(resnet_cifar, 56, None), PLAIN),
     "plain110_cifar": _cifar(partial(resnet_cifar, 110, None), PLAIN),
+    "bottleneck_block": Network(partial(block_256, bottleneck, 64), initialise_he, (256, 28, 28), 0, "", BOTTLENECK),
+    "basic_block_256": Network(partial(block_256, basic, 256), initialise_he, (256, 28, 28), 0, "", BASIC),
 }
 
 # ---- How they were trained ------------------------------------------------------------------------------------------
@@ -272,63 +298,99 @@ TEN = "validation, 10 crops"
 MANY = "validation, fully convolutional at several scales"
 ONE = "validation, 1 crop of 224 from 256"
 ENSEMBLE = "test, ensemble of 6 networks, two of 152 layers"
-AUTHORS = "the authors' released models"
+ALL = "test, trained on all 50,000 training images"
+AUTHORS, FB = "the authors' released models", "facebookarchive/fb.resnet.torch"
+AKAMASTER = "akamaster/pytorch_resnet_cifar10"
+TV, TV_V1, OSMR = "torchvision 0.29, metadata", "torchvision 0.29, IMAGENET1K_V1", "osmr/imgclsmob"
 CUT_50 = "3.858 G by our count: the authors cut the figure instead of rounding it"
 CUT_34 = "3.664 G by our count: the authors cut the figure, or counted option A, which is 3.644 G"
+HALVED = "osmr halves a count of operations that holds normalisation, activations and pooling too"
+
+MACS = (  # network, MACs, where, reason
+    ("resnet18", "1.8e9", "Table 1", ""),
+    ("resnet34", "3.6e9", "Table 1", CUT_34),
+    ("resnet50", "3.8e9", "Table 1", CUT_50),
+    ("resnet101", "7.6e9", "Table 1", ""),
+    ("resnet152", "11.3e9", "Table 1", ""),
+    ("plain34", "3.6e9", "Figure 3", ""),
+)
+ERRORS = (  # network, top-1 and top-5 error, source, protocol
+    ("plain18", "27.94", "", "Table 2", TEN),
+    ("resnet18_a", "27.88", "", "Table 2", TEN),
+    ("plain34", "28.54", "10.02", "Table 3", TEN),
+    ("resnet34_a", "25.03", "7.76", "Table 3", TEN),
+    ("resnet34", "24.52", "7.46", "Table 3", TEN),
+    ("resnet34_c", "24.19", "7.40", "Table 3", TEN),
+    ("resnet50", "22.85", "6.71", "Table 3", TEN),
+    ("resnet101", "21.75", "6.05", "Table 3", TEN),
+    ("resnet152", "21.43", "5.71", "Table 3", TEN),
+    ("resnet34", "21.84", "5.71", "Table 4", MANY),
+    ("resnet34_c", "21.53", "5.60", "Table 4", MANY),
+    ("resnet50", "20.74", "5.25", "Table 4", MANY),
+    ("resnet101", "19.87", "4.60", "Table 4", MANY),
+    ("resnet152", "19.38", "4.49", "Table 4", MANY),
+    ("resnet152", "", "3.57", "Table 5", ENSEMBLE),
+    ("resnet50", "24.7", "7.8", AUTHORS, ONE),
+    ("resnet101", "23.6", "7.1", AUTHORS, ONE),
+    ("resnet152", "23.0", "6.7", AUTHORS, ONE),
+)
+TABLE_6 = (  # layers, parameters, test error on CIFAR-10 and its protocol, akamaster's reproduction
+    (20, "0.27e6", "8.75", "test", "8.27"),
+    (32, "0.46e6", "7.51", "test", "7.37"),
+    (44, "0.66e6", "7.17", "test", "6.90"),
+    (56, "0.85e6", "6.97", "test", "6.61"),
+    (110, "1.7e6", "6.43", "test, best of 5 runs", "6.32"),
+    (1202, "19.4e6", "7.93", "test", "6.18"),
+)
+LIBRARIES = (  # network, errors by fb.resnet.torch with 1 crop and with 10, torchvision's accuracies
+    ("resnet18", ("30.43", "10.76"), ("28.22", "9.42"), ("69.758", "89.078")),
+    ("resnet34", ("26.73", "8.74"), ("24.76", "7.35"), ("73.314", "91.420")),
+    ("resnet50_v15", ("24.01", "7.02"), ("22.24", "6.08"), ("76.130", "92.862")),
+    ("resnet101_v15", ("22.44", "6.21"), ("21.08", "5.35"), ("77.374", "93.546")),
+    ("resnet152_v15", ("22.16", "6.16"), ("20.69", "5.21"), ("78.312", "94.046")),
+)
+COUNTS = (  # network, parameters, MACs by torchvision, half the operations by osmr
+    ("resnet18", "11689512", "1.814e9", "1820.41e6"),
+    ("resnet34", "21797672", "3.664e9", "3672.68e6"),
+    ("resnet50", "25557032", "", "3877.95e6"),
+    ("resnet101", "44549160", "", "7597.95e6"),
+    ("resnet152", "60192808", "", "11321.85e6"),
+    ("resnet50_v15", "25557032", "4.089e9", "4110.48e6"),
+    ("resnet101_v15", "44549160", "7.801e9", "7830.48e6"),
+    ("resnet152_v15", "60192808", "11.514e9", "11554.38e6"),
+    ("resnet20_cifar_b", "272474", "", "41.29e6"),
+    ("resnet56_cifar_b", "855770", "", "127.06e6"),
+    ("resnet110_cifar_b", "1730714", "", "255.70e6"),
+    ("resnet1202_cifar_b", "19424026", "", "2857.17e6"),
+)
+FIELDS = {50: (35, 99, 291, 483), 101: (35, 99, 835, 1027), 152: (35, 163, 1315, 1507)}  # after conv2 to conv5
+
+
+def _pair(network: str, kind: str, printed: tuple[str, str], source: str, protocol: str) -> list[Published]:
+    figures = zip(("top1", "top5"), printed, strict=True)
+    return [Published(network, f"{top}_{kind}", p, source, protocol=protocol) for top, p in figures if p]
+
 
 PUBLISHED = [
-    Published("resnet18", "macs", "1.8e9", "Table 1"),
-    Published("resnet34", "macs", "3.6e9", "Table 1", reason=CUT_34),
-    Published("resnet50", "macs", "3.8e9", "Table 1", reason=CUT_50),
-    Published("resnet101", "macs", "7.6e9", "Table 1"),
-    Published("resnet152", "macs", "11.3e9", "Table 1"),
-    Published("plain34", "macs", "3.6e9", "Figure 3"),
-    Published("resnet20_cifar", "params", "0.27e6", "Table 6"),
-    Published("resnet32_cifar", "params", "0.46e6", "Table 6"),
-    Published("resnet44_cifar", "params", "0.66e6", "Table 6"),
-    Published("resnet56_cifar", "params", "0.85e6", "Table 6"),
-    Published("resnet110_cifar", "params", "1.7e6", "Table 6"),
-    Published("resnet1202_cifar", "params", "19.4e6", "Table 6"),
-    Published("plain18", "top1_error", "27.94", "Table 2", protocol=TEN),
-    Published("resnet18_a", "top1_error", "27.88", "Table 2", protocol=TEN),
-    Published("plain34", "top1_error", "28.54", "Table 3", protocol=TEN),
-    Published("plain34", "top5_error", "10.02", "Table 3", protocol=TEN),
-    Published("resnet34_a", "top1_error", "25.03", "Table 3", protocol=TEN),
-    Published("resnet34_a", "top5_error", "7.76", "Table 3", protocol=TEN),
-    Published("resnet34", "top1_error", "24.52", "Table 3", protocol=TEN),
-    Published("resnet34", "top5_error", "7.46", "Table 3", protocol=TEN),
-    Published("resnet34_c", "top1_error", "24.19", "Table 3", protocol=TEN),
-    Published("resnet34_c", "top5_error", "7.40", "Table 3", protocol=TEN),
-    Published("resnet50", "top1_error", "22.85", "Table 3", protocol=TEN),
-    Published("resnet50", "top5_error", "6.71", "Table 3", protocol=TEN),
-    Published("resnet101", "top1_error", "21.75", "Table 3", protocol=TEN),
-    Published("resnet101", "top5_error", "6.05", "Table 3", protocol=TEN),
-    Published("resnet152", "top1_error", "21.43", "Table 3", protocol=TEN),
-    Published("resnet152", "top5_error", "5.71", "Table 3", protocol=TEN),
-    Published("resnet34", "top1_error", "21.84", "Table 4", protocol=MANY),
-    Published("resnet34", "top5_error", "5.71", "Table 4", protocol=MANY),
-    Published("resnet34_c", "top1_error", "21.53", "Table 4", protocol=MANY),
-    Published("resnet34_c", "top5_error", "5.60", "Table 4", protocol=MANY),
-    Published("resnet50", "top1_error", "20.74", "Table 4", protocol=MANY),
-    Published("resnet50", "top5_error", "5.25", "Table 4", protocol=MANY),
-    Published("resnet101", "top1_error", "19.87", "Table 4", protocol=MANY),
-    Published("resnet101", "top5_error", "4.60", "Table 4", protocol=MANY),
-    Published("resnet152", "top1_error", "19.38", "Table 4", protocol=MANY),
-    Published("resnet152", "top5_error", "4.49", "Table 4", protocol=MANY),
-    Published("resnet152", "top5_error", "3.57", "Table 5", protocol=ENSEMBLE),
-    Published("resnet50", "top1_error", "24.7", AUTHORS, protocol=ONE),
-    Published("resnet50", "top5_error", "7.8", AUTHORS, protocol=ONE),
-    Published("resnet101", "top1_error", "23.6", AUTHORS, protocol=ONE),
-    Published("resnet101", "top5_error", "7.1", AUTHORS, protocol=ONE),
-    Published("resnet152", "top1_error", "23.0", AUTHORS, protocol=ONE),
-    Published("resnet152", "top5_error", "6.7", AUTHORS, protocol=ONE),
-    Published("resnet20_cifar", "top1_error", "8.75", "Table 6", protocol="test"),
-    Published("resnet32_cifar", "top1_error", "7.51", "Table 6", protocol="test"),
-    Published("resnet44_cifar", "top1_error", "7.17", "Table 6", protocol="test"),
-    Published("resnet56_cifar", "top1_error", "6.97", "Table 6", protocol="test"),
-    Published("resnet110_cifar", "top1_error", "6.43", "Table 6", protocol="test, best of 5 runs"),
+    *(Published(network, "macs", macs, where, reason=reason) for network, macs, where, reason in MACS),
+    *(Published(f"resnet{n}", "depth", str(n), "Table 1") for n in DEPTHS),
+    *(Published(f"plain{n}", "depth", str(n), "Table 2") for n in (18, 34)),
+    *(Published(f"resnet{n}_cifar", "depth", str(n), "Table 6") for n, *_ in TABLE_6),
+    *(Published(f"resnet{n}_cifar", "params", params, "Table 6") for n, params, *_ in TABLE_6),
+    *(figure for name, e1, e5, where, how in ERRORS for figure in _pair(name, "error", (e1, e5), where, how)),
+    *(Published(f"resnet{n}_cifar", "top1_error", e, "Table 6", protocol=how) for n, _, e, how, _ in TABLE_6),
     Published("resnet110_cifar", "top1_error", "6.61", "Table 6", protocol="test, mean of 5 runs"),
-    Published("resnet1202_cifar", "top1_error", "7.93", "Table 6", protocol="test"),
-    Published("resnet152", "top5_error", "3.57", "lecture notes", protocol=ENSEMBLE),
-    Published("resnet152", "top5_error", "3.6", "lecture notes", protocol=ENSEMBLE),
+    *(Published(f"resnet{n}_cifar", "top1_error", e, AKAMASTER, protocol=ALL) for n, *_, e in TABLE_6),
+    *(figure for name, one, _, _ in LIBRARIES for figure in _pair(name, "error", one, FB, ONE)),
+    *(figure for name, _, ten, _ in LIBRARIES for figure in _pair(name, "error", ten, FB, TEN)),
+    *(figure for name, *_, right in LIBRARIES for figure in _pair(name, "accuracy", right, TV_V1, ONE)),
+    *(Published(name, "params", params, TV) for name, params, macs, _ in COUNTS if macs),
+    *(Published(name, "macs", macs, TV) for name, _, macs, _ in COUNTS if macs),
+    *(Published(name, "params", params, OSMR) for name, params, *_ in COUNTS),
+    *(Published(name, "macs", half, OSMR, reason=HALVED) for name, *_, half in COUNTS),
+    *(
+        Published(f"resnet{n}", "field", str(field), "google-research/receptive_field", layer=f"conv{stage}")
+        for n, fields in FIELDS.items()
+        for stage, field in enumerate(fields, 2)
+    ),
 ]
