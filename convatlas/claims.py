@@ -162,24 +162,33 @@ def _compute(p: Published, known: Catalogue, table: Callable[[str], Table]) -> f
 
 # ---- Showing --------------------------------------------------------------------------------------------------------
 
-NAMES = ("figure", "source", "printed", "here", "verdict", "reason")
+FIGURES = tuple(Column(n, n in ("printed", "here")) for n in ("figure", "printed", "here", "verdict", "source", "reason"))
+WORDS = ("statement", "layers")
+STATEMENTS = tuple(Column(n) for n in ("statement about", "verdict", "statement", "source", "reason"))
 
 
 def claims_text(found: Sequence[Claim]) -> str:
-    """Printed beside computed, with verdict and reason, a line each."""
-    columns = [Column(n, n in ("printed", "here")) for n in NAMES]
-    return text(columns, [_cells(c.id, c) for c in found])
+    """Printed beside computed, with verdict, source and reason, a line each; then the statements in words."""
+    return "\n\n".join(_grids(text, found))
 
 
 def claims_markdown(found: Sequence[Claim]) -> str:
-    """The same as a GitHub table."""
-    columns = [Column(n, n in ("printed", "here")) for n in NAMES]
-    return markdown(columns, [_cells(f"`{c.id}`", c) for c in found])
+    """The same as GitHub tables."""
+    return "\n\n".join(_grids(markdown, found))
 
 
-def _cells(name: str, c: Claim) -> list[Cell]:
-    source = f"{c.source}, {c.protocol}" if c.protocol else c.source
-    return [name, source, _as_printed(c.printed), _as_computed(c), c.verdict, c.reason]
+def _grids(render: Callable[..., str], found: Sequence[Claim]) -> list[str]:
+    figures = [
+        [c.id, _as_printed(c.printed), _as_computed(c), c.verdict, _source(c), c.reason]
+        for c in found
+        if c.metric not in WORDS
+    ]
+    words = [[c.network, c.verdict, c.printed, _source(c), c.reason] for c in found if c.metric in WORDS]
+    return [render(columns, rows) for columns, rows in ((FIGURES, figures), (STATEMENTS, words)) if rows]
+
+
+def _source(c: Claim) -> str:
+    return f"{c.source}, {c.protocol}" if c.protocol else c.source
 
 
 def _as_printed(figure: str) -> str:

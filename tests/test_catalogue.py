@@ -81,6 +81,7 @@ def test_the_check_names_what_is_stale(
     monkeypatch.setattr(generate, "FOLDER", tmp_path / "data")
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     monkeypatch.setattr(generate, "NETWORKS", {"lenet5": NETWORKS["lenet5"]})
+    monkeypatch.setattr(generate, "PUBLISHED", {"lenet": PUBLISHED["lenet"]})
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0
     capsys.readouterr()
@@ -101,7 +102,7 @@ def test_the_check_names_what_is_stale(
 def test_it_is_read_without_torch() -> None:
     code = (
         "import sys\nfrom convatlas import catalogue as c\n"
-        "c.catalogue(), c.table('lenet5')"
+        "c.catalogue(), c.table('lenet5')\n"
         "print(sorted({'torch', 'torchvision', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -160,4 +161,4 @@ def test_c3_has_the_printed_cost() -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(UnknownName) as refusal:
         table("lenet6")
-    assert str(refusal.value) == "no network named 'lenet6'; did you mean lenet5?"
+    assert str(refusal.value) == "no network named 'lenet6'; did you mean lenet5, enet, alexnet?"

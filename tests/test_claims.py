@@ -71,7 +71,7 @@ def test_claims_of_one_paper_are_its_own_and_those_about_its_networks() -> None:
     ]
     with pytest.raises(UnknownName) as refusal:
         claims("resnte")
-    assert str(refusal.value) == "no paper named 'resnte'; did you mean resnet?"
+    assert str(refusal.value) == "no paper named 'resnte'; did you mean resnet, resnext, preresnet?"
 
 
 ROWS = (

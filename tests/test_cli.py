@@ -70,7 +70,7 @@ def labels(printed: str) -> list[str]:
         (
             "googlenet",
             "input conv1 pool1 norm1 conv2 norm2 pool2 inception_3a inception_3b pool3 inception_4a inception_4b "
-            "inception_4c inception_4d inception_4e pool4 inception_5a inception_5b pool5 dropout linear",
+            "inception_4c inception_4d inception_4e pool4 inception_5a inception_5b pool5 linear",
         ),
     ],
 )
@@ -98,13 +98,13 @@ def test_list_shows_published_errors_with_their_protocol(capsys: Capture) -> Non
 def test_claims_show_a_figure_as_it_was_printed(capsys: Capture) -> None:
     assert run("claims resnet") == 0
     lines = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
-    assert "Table 1 11.3 G 11,282,415,616 agrees" in lines["resnet152.macs.table-1"]
-    assert "Table 6 270 k 269,722 agrees" in lines["resnet20_cifar.params.table-6"]
-    assert "differs 3.858 G by our count" in lines["resnet50.macs.table-1"]
+    assert "11.3 G 11,282,415,616 agrees Table 1" in lines["resnet152.macs.table-1"]
+    assert "270 k 269,722 agrees Table 6" in lines["resnet20_cifar.params.table-6"]
+    assert "differs Table 1 3.858 G by our count" in lines["resnet50.macs.table-1"]
     assert run("claims lenet") == 0
     lines = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
-    assert "section II.B 48,120 48,120 agrees" in lines["lenet5.c5.params.section-ii-b"]
-    assert "0.95 not computable here" in lines["lenet5.top1_error.section-iii-b"]
+    assert "48,120 48,120 agrees section II.B" in lines["lenet5.c5.params.section-ii-b"]
+    assert "0.95 not computable here section III.B, test, trained without distortions" in lines["lenet5.top1_error.section-iii-b"]
 
 
 def test_table_at_another_input_counts_anew(capsys: Capture) -> None:

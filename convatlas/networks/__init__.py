@@ -9,15 +9,47 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import BadInput, UnknownName
 from ..paper import Network, Paper, Published, Recipe
+from . import (
+    alexnet,
+    densenet,
+    enet,
+    fractalnet,
+    googlenet,
+    inception_v3,
+    inception_v4,
+    lecture,
+    lenet,
+    nin,
+    preresnet,
+    resnet,
+    resnext,
+    squeezenet,
+    stochastic_depth,
+    vgg,
+    wrn,
+    zfnet,
+)
 
-FILES: dict[str, ModuleType] = {}
-for _key in ["lenet", "alexnet", "zfnet", "nin", "vgg", "googlenet", "inception_v3", "inception_v4", "resnet", "preresnet", "wrn", "resnext", "stochastic_depth", "densenet", "fractalnet", "squeezenet", "enet", "lecture"]:  # fmt: skip
-    try:  # TEMPORARY while the files are being written
-        FILES[_key] = __import__("importlib").import_module(f".{_key}", __name__)
-    except ModuleNotFoundError:
-        pass
-    except Exception as error:
-        print("BROKEN FILE", _key, repr(error))
+FILES: dict[str, ModuleType] = {
+    "lenet": lenet,
+    "alexnet": alexnet,
+    "zfnet": zfnet,
+    "nin": nin,
+    "vgg": vgg,
+    "googlenet": googlenet,
+    "inception_v3": inception_v3,
+    "inception_v4": inception_v4,
+    "resnet": resnet,
+    "preresnet": preresnet,
+    "wrn": wrn,
+    "resnext": resnext,
+    "stochastic_depth": stochastic_depth,
+    "densenet": densenet,
+    "fractalnet": fractalnet,
+    "squeezenet": squeezenet,
+    "enet": enet,
+    "lecture": lecture,
+}
 PAPERS: dict[str, Paper] = {key: file.PAPER for key, file in FILES.items()}
 NETWORKS: dict[str, Network] = {name: network for file in FILES.values() for name, network in file.NETWORKS.items()}
 RECIPES: dict[str, Recipe] = {name: recipe for file in FILES.values() for name, recipe in file.RECIPES.items()}

@@ -1,6 +1,7 @@
 """ResNets against the paper's figures, torchvision with copied weights, and a foreign checkpoint's known answers."""
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import torch
 from torch import nn
 
 from convatlas import weights
-from convatlas.networks import NETWORKS, build
+from convatlas.account import account
+from convatlas.networks import NETWORKS, build, resnet
 from convatlas.networks.resnet import ZeroPad
+
+Differences = Callable[..., list[float]]
 
 # Parameters: torchvision's metadata for 18 to 152 and the 1x1 projections of options B and C added up by hand; the
 # CIFAR-10 networks' from osmr/imgclsmob's table (option B, 20, 56, 110, 1202) and, for option A, 2,752 less.
@@ -44,6 +48,37 @@ PARAMETERS = {
     "plain44_cifar": 658_586,
     "plain56_cifar": 853_018,
     "plain110_cifar": 1_727_962,
+    "bottleneck_block": 69_632 + 2 * (64 + 64 + 256),  # and the normalisations'
+    "basic_block_256": 1_179_648 + 2 * (256 + 256),
+}
+BLOCKS = ("bottleneck_block", "basic_block_256")
+# Millions of MACs. torchvision's metadata (1.814, 3.664, 4.089, 7.801 and 11.514 G); the others added up by hand.
+MACS = {
+    "resnet18": 1_814.07,
+    "resnet34": 3_663.76,
+    "resnet50": 3_857.97,
+    "resnet101": 7_570.19,
+    "resnet152": 11_282.42,
+    "resnet50_v15": 4_089.18,
+    "resnet101_v15": 7_801.41,
+    "resnet152_v15": 11_513.63,
+    "resnet18_a": 1_794.81,
+    "resnet18_c": 1_878.30,
+    "resnet34_a": 3_644.49,
+    "resnet34_c": 3_830.75,
+    "plain18": 1_794.81,
+    "plain34": 3_644.49,
+    "resnet20_cifar": 40.55,
+    "resnet32_cifar": 68.86,
+    "resnet44_cifar": 97.17,
+    "resnet56_cifar": 125.49,
+    "resnet110_cifar": 252.89,
+    "resnet1202_cifar": 2_829.24,
+    "resnet20_cifar_b": 40.81,
+    "plain20_cifar": 40.55,
+    "plain56_cifar": 125.49,
+    "bottleneck_block": 54.59,  # 69,632 weights at 28x28 places
+    "basic_block_256": 924.84,  # 1,179,648 weights
 }
 
 
@@ -57,7 +92,29 @@ def test_parameters() -> None:
     assert {name: sum(p.numel() for p in on_meta(name).parameters()) for name in PARAMETERS} == PARAMETERS
 
 
-@pytest.mark.parametrize("name", sorted(PARAMETERS))
+@pytest.mark.parametrize("name", MACS)
+def test_macs(name: str) -> None:
+    totals = account(on_meta(name).eval(), NETWORKS[name].input).totals
+    assert totals.macs / 1e6 == pytest.approx(MACS[name], abs=0.005)
+
+
+# google-research/receptive_field, RECEPTIVE_FIELD_TABLE.md: resnet_v1 has the paper's strides, though in a stage's last
+# block, which gives the same field.
+FIELDS = {
+    "resnet50": [35, 99, 291, 483],
+    "resnet101": [35, 99, 835, 1027],
+    "resnet152": [35, 163, 1315, 1507],
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_receptive_fields(name: str) -> None:
+    table = account(on_meta(name).eval(), (3, 224, 224))
+    fields = [table.under(stage).totals.field for stage in ("conv2", "conv3", "conv4", "conv5")]
+    assert fields == [(field, field) for field in FIELDS[name]]
+
+
+@pytest.mark.parametrize("name", sorted(set(PARAMETERS) - set(BLOCKS)))
 def test_the_name_tells_the_depth(name: str) -> None:
     """Weighted layers as the papers count them: convolutions of the trunk and the linear layer, no projections."""
     modules = on_meta(name).named_modules()
@@ -65,35 +122,10 @@ def test_the_name_tells_the_depth(name: str) -> None:
     assert len(layers) == int("".join(c for c in name.split("_")[0] if c.isdigit()))
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
-def test_logits_equal_torchvisions_with_its_weights(depth: int) -> None:
-    import torchvision
-
-    name = f"resnet{depth}" if depth < 50 else f"resnet{depth}_v15"
-    with torch.device("meta"):  # its own initialisation would take most of the time
-        theirs = torchvision.models.get_model(f"resnet{depth}", weights=None).eval()
-    disturb(theirs.to_empty(device="cpu"))
-    ours = on_meta(name).eval().to_empty(device="cpu")
-    on_meta.cache_clear()
-    weights.fill_by_order(ours, theirs.state_dict(), f"torchvision's resnet{depth}")
-    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        logits = theirs(x)
-        torch.testing.assert_close(ours(x), logits, rtol=0, atol=0)
-    assert 0.01 < logits.std() < 10_000  # neither vanished nor burst, so that the comparison means something
-
-
-def disturb(net: nn.Module) -> None:
-    """Gives every entry values of its own, normalisation's running statistics too, so that a swap of two would show."""
-    generator = torch.Generator().manual_seed(0)
-    for name, tensor in net.state_dict().items():
-        if tensor.dim() > 1:
-            bound = (1 / tensor[0].numel()) ** 0.5
-            tensor.uniform_(-bound, bound, generator=generator)
-        elif name.endswith("running_var") or (name.endswith("weight") and "fc" not in name):
-            tensor.uniform_(0.5, 1.5, generator=generator)
-        else:
-            tensor.uniform_(-0.2, 0.2, generator=generator) if tensor.is_floating_point() else tensor.zero_()
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50_v15", "resnet101_v15", "resnet152_v15"])
+def test_logits_equal_torchvisions_with_its_weights(differences: Differences, name: str, train: bool) -> None:
+    assert differences(name, (64, 64), train=train) == [0]
 
 
 def test_logits_of_a_foreign_checkpoint(shared_data: Path) -> None:
@@ -165,5 +197,17 @@ def test_every_map_halves_once_a_stage() -> None:
     ]
 
 
+def test_blocks_alone_are_those_of_the_networks() -> None:
+    """Figure 5: both have the identity as shortcut and give 256 maps of the same size; 16.9 times the weights apart."""
+    for name, like, place in (("bottleneck_block", "resnet50", "conv2.2"), ("basic_block_256", "resnet34", "conv4.2")):
+        block, other = on_meta(name), on_meta(like).get_submodule(place)
+        assert isinstance(block.shortcut, nn.Identity)
+        shapes = [{n: p.shape for n, p in net.named_parameters()} for net in (block, other)]
+        assert shapes[0] == shapes[1]
+        with torch.device("meta"):
+            assert block(torch.empty(2, 256, 28, 28)).shape == (2, 256, 28, 28)
+            assert block(torch.empty(1, 256, 7, 9)).shape == (1, 256, 7, 9)
+
+
 def test_every_name_is_checked_here() -> None:
-    assert {n for n in NETWORKS if not n.startswith("lenet")} == set(PARAMETERS)
+    assert set(resnet.NETWORKS) == set(PARAMETERS)
