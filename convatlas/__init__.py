@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from .classifier import load
     from .compare import choose, compare
     from .data import open_data
+    from .features import features
     from .measure import measure
     from .networks import build
     from .report import report
     from .ship import export, predict
+    from .split import split
     from .train import evaluate, train
 
 _ROOMS = {
@@ -28,11 +30,13 @@ _ROOMS = {
     "compare": "compare",
     "evaluate": "train",
     "export": "ship",
+    "features": "features",
     "load": "classifier",
     "measure": "measure",
     "open_data": "data",
     "predict": "ship",
     "report": "report",
+    "split": "split",
     "train": "train",
 }
 __all__ = [
@@ -42,11 +46,13 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "features",
     "load",
     "measure",
     "open_data",
     "predict",
     "report",
+    "split",
     "train",
 ]
 

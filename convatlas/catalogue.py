@@ -98,7 +98,16 @@ def table(name: str) -> Table:
 
 def list_text(entries: Sequence[Entry]) -> str:
     """Networks with their papers, inputs, totals and published errors, a line each."""
-    names = ("network", "paper", "input", "parameters", "MACs", "top-1", "top-5", "published errors in %: where and how")
+    names = (
+        "network",
+        "paper",
+        "input",
+        "parameters",
+        "MACs",
+        "top-1",
+        "top-5",
+        "published errors in %: where and how",
+    )
     columns = [Column(n, n in ("parameters", "MACs", "top-1", "top-5")) for n in names]
     known = catalogue()
     rows: list[list[Cell]] = []

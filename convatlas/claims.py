@@ -162,7 +162,9 @@ def _compute(p: Published, known: Catalogue, table: Callable[[str], Table]) -> f
 
 # ---- Showing --------------------------------------------------------------------------------------------------------
 
-FIGURES = tuple(Column(n, n in ("printed", "here")) for n in ("figure", "printed", "here", "verdict", "source", "reason"))
+FIGURES = tuple(
+    Column(n, n in ("printed", "here")) for n in ("figure", "printed", "here", "verdict", "source", "reason")
+)
 WORDS = ("statement", "layers")
 STATEMENTS = tuple(Column(n) for n in ("statement about", "verdict", "statement", "source", "reason"))
 

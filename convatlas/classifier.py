@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from . import files, units, weights
 from .data import Preprocess
 from .errors import BadBundle, BadCheckpoint, ConvAtlasError, UsageError
+from .layers import WithHeads, drop_heads
 from .networks import build
 
 BUNDLE_FORMAT = 1  # version of the bundle's own form
@@ -44,6 +45,16 @@ class Classifier:
     spec: Spec
     source: Path
     weights_file: Path
+    heads: bool = False  # whether that file holds auxiliary heads, which the network here does not have
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of the weights as a bundle has them, without auxiliary heads."""
+        return len(self.shipped()) if self.heads else self.weights_file.stat().st_size
+
+    def shipped(self) -> bytes:
+        """The safetensors file of a bundle: the weights without auxiliary heads."""
+        return weights.content(self.net) if self.heads else self.weights_file.read_bytes()
 
     def logits(self, images: Sequence[np.ndarray]) -> Tensor:
         """Logits of uint8 arrays that `spec.preprocess.array` gave. n x (H,W,C) -> (n,classes) float32 on the CPU."""
@@ -55,7 +66,7 @@ class Classifier:
 
 
 def load(source: str | Path, device: str = "cpu") -> Classifier:
-    """The classifier of a run folder (its best checkpoint) or of a bundle, in evaluation mode.
+    """The classifier of a run folder (its best checkpoint) or of a bundle, in evaluation mode, without auxiliary heads.
 
     Every file's sha256 is checked first. Raises UsageError where there is neither, BadCheckpoint and BadBundle (exit 4)
     where one is damaged. A bundle's replay is `ship.replay`'s work.
@@ -74,16 +85,32 @@ def load(source: str | Path, device: str = "cpu") -> Classifier:
     else:
         raise UsageError(f"{folder} is neither a run folder (no checkpoints/) nor a bundle (no model.safetensors)")
     try:
-        state = weights.load(file)
-        with torch.device("meta"):  # other shapes are found before memory is taken for what config.json asks
-            weights.fill(spec.build(), state, str(file))
-        net = spec.build()
-        weights.fill(net, state, str(file))
+        found = restore(spec, file, folder)
     except BadCheckpoint as error:
         raise kind(str(error)) from None
     except UsageError as error:
         raise kind(f"{folder / 'config.json'} asks for what cannot be built: {error}") from None
-    return Classifier(net.eval().to(pick_device(device)), spec, folder, file)
+    found.net.to(pick_device(device))
+    return found
+
+
+def restore(spec: Spec, file: Path, source: Path) -> Classifier:
+    """The classifier of a weights file, on the CPU, in evaluation mode, without the auxiliary heads that it may hold.
+
+    Raises BadCheckpoint, and UsageError for a spec that cannot be built.
+    """
+    state = weights.load(file)
+    with torch.device("meta"):  # other shapes are found before memory is taken for what config.json asks
+        net = spec.build()
+        heads = isinstance(net, WithHeads) and any(n.partition(".")[0] in net.heads for n in state)
+        if not heads:
+            drop_heads(net)
+        weights.fill(net, state, str(file))
+    net = spec.build()
+    drop_heads(net)
+    own = net.state_dict()
+    weights.fill(net, {n: t for n, t in state.items() if n in own}, str(file))
+    return Classifier(net.eval(), spec, source, file, heads)
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -1,12 +1,13 @@
 """Weights in and out: our own as safetensors, other people's also from torch's files; nothing here can run code."""
 
+import argparse
+import hashlib
 import pickle
 import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -14,8 +15,11 @@ from torch import Tensor, nn
 
 from . import files
 from .errors import BadCheckpoint
+from .paper import Foreign
 
 State = Mapping[str, Tensor]
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
+PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of data-parallel training and of torch.compile
 PICKLE, ZIP = b"\x80", b"PK\x03\x04"  # how torch's old and new files begin
 SHOWN = 4  # differences named before "and n more"
 
@@ -25,18 +29,40 @@ def save(net: nn.Module | State, path: Path) -> None:
 
     Equal tensors give equal bytes. Raises SaveFailed.
     """
+    files.write(path, content(net))
+
+
+def content(net: nn.Module | State) -> bytes:
+    """The bytes that `save` writes."""
     state = net.state_dict() if isinstance(net, nn.Module) else net
     # A copy of each, since the format knows neither strides nor two names for one tensor.
     copies = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()
     }
-    files.write(path, safetensors.torch.save(copies))
+    return safetensors.torch.save(copies)
+
+
+def digest(state: State) -> str:
+    """sha256 over names, types, shapes and values, whatever file they came from and in whatever order."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def to_foreign(net: nn.Module | State, foreign: Foreign) -> dict[str, Tensor]:
+    """A network's parameters and buffers under the other library's names, in our order; the tensors are the same ones.
+
+    The library's own network loads it strictly, where both have auxiliary heads or neither has.
+    """
+    state = net.state_dict() if isinstance(net, nn.Module) else net
+    return {foreign.their_name(name): tensor for name, tensor in state.items()}
 
 
 def load(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU. Raises BadCheckpoint with the path and the fault."""
-    start = _start(path)
-    if start.startswith((PICKLE, ZIP)):
+    if _of_torch(_start(path)):
         raise BadCheckpoint(
             f"{path} is not safetensors but a torch file (a pickle), which is not read here; "
             "convert it with weights.read_foreign and weights.save"
@@ -44,7 +70,7 @@ def load(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except Exception as error:  # the file may be hostile, so any failure means that it is not what it should be
-        raise BadCheckpoint(f"{path} is not a whole safetensors file: {_one_line(error)}; {AGAIN}") from error
+        raise BadCheckpoint(f"{path} is not a whole safetensors file: {one_line(error)}; {AGAIN}") from error
 
 
 AGAIN = "copy or download it again"
@@ -53,17 +79,20 @@ AGAIN = "copy or download it again"
 def read_foreign(path: Path) -> dict[str, Tensor]:
     """The tensors of a torch file (.pth, .pt, .th) or of a safetensors file, on the CPU, in the file's order.
 
-    A dictionary under "state_dict" is unwrapped and the prefix "module." of data-parallel training is dropped. Torch
-    files are read with weights_only=True, so that they cannot run code. Raises BadCheckpoint.
+    A dictionary under a usual name ("state_dict", "model", "model_state_dict", ...) is unwrapped, and the prefixes of
+    data-parallel training and of torch.compile are dropped. Torch files are read with weights_only=True, so that they
+    cannot run code. Raises BadCheckpoint.
     """
     start = _start(path)
-    if not start.startswith((PICKLE, ZIP)):
+    if not _of_torch(start):
         return load(path)
     if start.startswith(ZIP):
         _refuse_bomb(path)
     try:
-        with warnings.catch_warnings(action="ignore"):  # of what is refused below anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        # torchvision's and timm's training scripts add their arguments to a checkpoint; a Namespace only holds values.
+        harmless = torch.serialization.safe_globals([argparse.Namespace])
+        with harmless, warnings.catch_warnings(action="ignore"):  # of what is refused below anyway
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         forbidden = re.search(r"GLOBAL (\S+)", str(error))
         if forbidden:
@@ -72,11 +101,29 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
                 "only files of plain tensors are read, save its state_dict() alone"
             ) from error
         # torch's own message would advise to read the file in the unsafe way
-        reason = "its pickle is damaged" if isinstance(error, pickle.UnpicklingError) else _one_line(error)
+        reason = "its pickle is damaged" if isinstance(error, pickle.UnpicklingError) else one_line(error)
         raise BadCheckpoint(f"{path} is not a whole torch file: {reason}; {AGAIN}") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    return _tensors(content, path)
+    return plain(found, str(path))
+
+
+def plain(content: object, where: str) -> dict[str, Tensor]:
+    """The tensors of what a torch file held; `where` names it in messages. Raises BadCheckpoint for anything else."""
+    while isinstance(content, dict):
+        inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), dict)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, dict) or not content:
+        raise BadCheckpoint(
+            f"{where} holds {_kind(content)}, not a dictionary of tensors; save the network's state_dict()"
+        )
+    for name, value in content.items():
+        if not isinstance(name, str) or not _plain(value):
+            raise BadCheckpoint(
+                f"{where} holds {_kind(value)} under {str(name)!r}, not a plain tensor; "
+                "save the network's state_dict() alone"
+            )
+    return {PREFIXES.sub("", name): value for name, value in content.items()}
 
 
 def fill(net: nn.Module, state: State, where: str) -> None:
@@ -85,17 +132,23 @@ def fill(net: nn.Module, state: State, where: str) -> None:
     Raises BadCheckpoint, before anything is copied, unless names, shapes and kinds of number all agree.
     """
     own = net.state_dict()
-    wanted, found = {n: _label(t) for n, t in own.items()}, {n: _label(t) for n, t in state.items()}
-    if wanted != found:
-        names = [*wanted, *(n for n in found if n not in wanted)]
-        differing = (n for n in names if wanted.get(n) != found.get(n))
-        lines = [
-            _pair(f"{n} {wanted[n]}" if n in wanted else "", f"{n} {found[n]}" if n in found else "") for n in differing
-        ]
-        raise BadCheckpoint(f"{where} does not fit the network: {_some(lines)} {SIGNS}")
+    refuse_different(own, state, where)
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(state[name])
+
+
+def refuse_different(expected: State, state: State, where: str) -> None:
+    """Raises BadCheckpoint that shows both sides unless names, shapes and kinds of number all agree."""
+    wanted, found = {n: _label(t) for n, t in expected.items()}, {n: _label(t) for n, t in state.items()}
+    if wanted == found:
+        return
+    names = [*wanted, *(n for n in found if n not in wanted)]
+    differing = (n for n in names if wanted.get(n) != found.get(n))
+    lines = [
+        _pair(f"{n} {wanted[n]}" if n in wanted else "", f"{n} {found[n]}" if n in found else "") for n in differing
+    ]
+    raise BadCheckpoint(f"{where} does not fit the network: {_some(lines)} {SIGNS}")
 
 
 SIGNS = "(- expected, + found); give weights of the same network, classes and channels"
@@ -150,11 +203,16 @@ def _start(path: Path) -> bytes:
     """The first bytes, which tell the format. Raises BadCheckpoint where there is no file to read."""
     try:
         with Path(path).open("rb") as file:
-            return file.read(4)
+            return file.read(9)
     except FileNotFoundError:
         raise BadCheckpoint(f"no weights at {path}; give the path of a .safetensors file") from None
     except OSError as error:
         raise BadCheckpoint(f"{path} cannot be read: {error.strerror or error}; give the path of a file") from None
+
+
+def _of_torch(start: bytes) -> bool:
+    """Whether a file begins as torch's do; so may a safetensors file: its header's length, a brace."""
+    return start.startswith((PICKLE, ZIP)) and not (start[4:8] == bytes(4) and start[8:9] == b"{")
 
 
 def _refuse_bomb(path: Path) -> None:
@@ -163,23 +221,9 @@ def _refuse_bomb(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(record.file_size for record in archive.infolist())
     except Exception as error:
-        raise BadCheckpoint(f"{path} is not a whole torch file: {_one_line(error)}; {AGAIN}") from error
+        raise BadCheckpoint(f"{path} is not a whole torch file: {one_line(error)}; {AGAIN}") from error
     if unpacked > Path(path).stat().st_size:
         raise BadCheckpoint(f"{path} claims {unpacked} bytes of records, more than the file has; {AGAIN}")
-
-
-def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    if not isinstance(content, dict) or not content:
-        raise BadCheckpoint(
-            f"{path} holds {_kind(content)}, not a dictionary of tensors; save the network's state_dict()"
-        )
-    for name, value in content.items():
-        if not isinstance(name, str) or not _plain(value):
-            raise BadCheckpoint(
-                f"{path} holds {_kind(value)} under {str(name)!r}, not a plain tensor; "
-                "save the network's state_dict() alone"
-            )
-    return {name.removeprefix("module."): value for name, value in content.items()}
 
 
 def _plain(value: object) -> bool:
@@ -196,7 +240,7 @@ def _kind(thing: object) -> str:
     return f"an empty {type(thing).__name__}" if thing in ({}, [], ()) else f"a {type(thing).__name__}"
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The first line of a library's message, without its full stop; the error's name where it has none."""
     first: Iterable[str] = (line.strip() for line in str(error).splitlines() if line.strip())
     return next(iter(first), type(error).__name__).rstrip(".")[:200]

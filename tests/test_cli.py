@@ -64,8 +64,8 @@ def labels(printed: str) -> list[str]:
         ("alexnet_one_tower", "input conv1 pool1 norm1 conv2 pool2 norm2 conv3 conv4 conv5 pool5 fc6 fc7 fc8"),
         (
             "vgg16",
-            "input conv1_1 conv1_2 pool1 conv2_1 conv2_2 pool2 conv3_1 conv3_2 conv3_3 pool3 conv4_1 conv4_2 conv4_3 pool4 "
-            "conv5_1 conv5_2 conv5_3 pool5 fc6 fc7 fc8",
+            "input conv1_1 conv1_2 pool1 conv2_1 conv2_2 pool2 conv3_1 conv3_2 conv3_3 pool3 "
+            "conv4_1 conv4_2 conv4_3 pool4 conv5_1 conv5_2 conv5_3 pool5 fc6 fc7 fc8",
         ),
         (
             "googlenet",
@@ -104,7 +104,10 @@ def test_claims_show_a_figure_as_it_was_printed(capsys: Capture) -> None:
     assert run("claims lenet") == 0
     lines = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
     assert "48,120 48,120 agrees section II.B" in lines["lenet5.c5.params.section-ii-b"]
-    assert "0.95 not computable here section III.B, test, trained without distortions" in lines["lenet5.top1_error.section-iii-b"]
+    assert (
+        "0.95 not computable here section III.B, test, trained without distortions"
+        in lines["lenet5.top1_error.section-iii-b"]
+    )
 
 
 def test_table_at_another_input_counts_anew(capsys: Capture) -> None:

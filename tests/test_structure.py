@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "convatlas"
 RANKS = (
     ("version", "errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue", "claims"),
     ("layers", "account", "data", "weights", "features", "foreign"),
-    ("networks", "classifier"),
+    ("networks", "classifier", "split"),
     ("train", "measure", "ship"),
     ("compare", "charts", "report"),
     ("demo", "cli", "__main__", "__init__"),

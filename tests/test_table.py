@@ -1,6 +1,7 @@
 """Totals, parts and forms of a table."""
 
 import json
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,7 +85,7 @@ def test_stages_sum_to_the_same(t: Table, depth: int) -> None:
         assert getattr(staged.totals, count) == getattr(t.totals, count)
     paths = [r.path for r in staged.rows]
     assert all(path.count(".") < depth for path in paths)
-    assert all(a != b for a, b in zip(paths, paths[1:], strict=False))
+    assert all(a != b for a, b in pairwise(paths))
 
 
 def test_a_stage_has_its_first_input_and_its_last_output() -> None:

@@ -117,6 +117,19 @@ def test_truncated_at_every_length_or_with_a_bit_flipped_it_is_refused_or_whole(
             assert sorted(t.shape for t in state.values()) == sorted(shapes.values())
 
 
+@pytest.mark.parametrize("length", [0x280, 0x480, 0x1080])
+def test_a_header_whose_length_begins_like_a_pickle_is_read(tmp_path: Path, length: int) -> None:
+    """The length stands in the first bytes, and 0x280 in little-endian is 80 02, a pickle's first two."""
+    state = {"a": torch.arange(3.0)}
+    bare = safetensors.torch.save(state, {"note": ""})
+    head = struct.unpack("<Q", bare[:8])[0]
+    data = safetensors.torch.save(state, {"note": "x" * (length - len(bare[8 : 8 + head].rstrip()))})
+    assert data[:2] == struct.pack("<H", length)
+    (tmp_path / "w").write_bytes(data)
+    for read in (weights.load, weights.read_foreign):
+        assert torch.equal(read(tmp_path / "w")["a"], state["a"])
+
+
 @pytest.mark.parametrize(
     "header",
     [

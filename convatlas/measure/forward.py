@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import classifier, files, units
 from ..account import account
 from ..errors import UnknownName, UsageError
+from ..layers import drop_heads
 from ..layout import Cell, Column, text
 from ..networks import NETWORKS, build
 from ..result import Result, Timing, command, lines, now, this_machine, versions
@@ -112,11 +113,12 @@ def _open(source: str | Path) -> tuple[str, nn.Module, tuple[int, int, int], int
     name = str(source)
     if Path(source).exists() or name != Path(source).name:
         found = classifier.load(source)
-        size = found.weights_file.stat().st_size
-        return found.spec.network, found.net, found.spec.input, len(found.spec.classes), size
+        return found.spec.network, found.net, found.spec.input, len(found.spec.classes), found.weights_bytes
     if name not in NETWORKS:
         raise UnknownName("network, run folder or bundle", name, NETWORKS, "`convatlas list` shows the networks")
     net = build(name, seed=SEED)
+    drop_heads(net)
+    net.eval()  # before it is counted too
     size = sum(t.numel() * t.element_size() for t in net.state_dict().values())
     return name, net, NETWORKS[name].input, NETWORKS[name].classes, size
 

@@ -96,6 +96,7 @@ PUBLISHED = [
         "convolution and pooling by turns, 5x5 at stride 1, then fully connected",
         "so it is; C3 is sparse, and its pooling has trained coefficients",
     ),
+    Published("lenet5", "field", "5", f"{NOTES}, LeNet", layer="c1"),
     # ---- AlexNet
     Published("alexnet_one_tower", "weights", "34848", f"{NOTES}, {ALEX}", layer="conv1"),
     Published("alexnet_one_tower", "params", "0", f"{NOTES}, {ALEX}", layer="pool1"),

@@ -220,5 +220,4 @@ PUBLISHED = [
     Published("lenet5", "params", "10164", "section II.B", layer="f6"),
     Published("lenet5", "top1_error", "0.95", "section III.B", protocol="test, trained without distortions"),
     Published("lenet5", "top1_error", "0.8", "section III.B", protocol="test, trained with distortions"),
-    Published("lenet5", "field", "5", "lecture notes", layer="c1"),
 ]

@@ -59,7 +59,10 @@ def write(out: Path, source: Classifier, originals: Sequence[Original], extra: d
         (folder / "replay").mkdir()
         for name, original in zip(names, originals, strict=True):
             (folder / name).write_bytes(original.content)
-        shutil.copyfile(source.weights_file, folder / "model.safetensors")
+        if source.heads:
+            (folder / "model.safetensors").write_bytes(source.shipped())
+        else:
+            shutil.copyfile(source.weights_file, folder / "model.safetensors")
         (folder / "config.json").write_text(to_json(config(source.spec), indent=1) + "\n", encoding="utf-8")
         (folder / "classes.txt").write_text(classes_text(source.spec.classes), encoding="utf-8", newline="")
         (folder / "replay.json").write_text(to_json(record, indent=1) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 The proof starts at image bytes, because preprocessing and class order are what exported files lose.
 """
 
+import hashlib
 import importlib.util
 import io
 import logging
@@ -17,7 +18,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .. import files
 from ..classifier import Classifier, load
 from ..data import Data, Split, open_data
 from ..errors import (
@@ -215,7 +215,7 @@ def to_onnx(source: Classifier) -> bytes:
         "preprocess": to_json(source.spec.preprocess),
         "network": source.spec.network,
         "convatlas": __version__,
-        "weights_sha256": files.sha256(source.weights_file),
+        "weights_sha256": hashlib.sha256(source.shipped()).hexdigest(),
     }
     del model.metadata_props[:]
     for key, value in facts.items():

@@ -142,7 +142,7 @@ def evaluate(
         when=now(),
         command=command(),
         method=f"each image of the {split} split once, one centre view, labels matched by name",
-        weights_bytes=found.weights_file.stat().st_size,
+        weights_bytes=found.weights_bytes,
         data=DataStamp(opened.name, split, len(chosen), chosen.digest()),
         accuracy=counts.accuracy,
     )

@@ -4,8 +4,9 @@ import time
 
 import torch
 
-from .. import files, weights
+from .. import files
 from ..account import account
+from ..classifier import restore
 from ..errors import BadCheckpoint
 from ..result import Accuracy, DataStamp, Result, command, now, this_machine, versions
 from . import run as folder
@@ -27,10 +28,9 @@ def finish(training: Training) -> Result:
     if fault:
         raise BadCheckpoint(f"the best checkpoint {chosen} is damaged: {fault}; train again into another folder")
     file = chosen / "model.safetensors"
-    net = config.spec.build(config.seed).eval()
-    weights.fill(net, weights.load(file), str(file))
-    totals = account(net, config.spec.input, name=config.spec.network).totals
-    stamp, accuracy = _evaluated(training, net)
+    found = restore(config.spec, file, training.run)
+    totals = account(found.net, config.spec.input, name=config.spec.network).totals
+    stamp, accuracy = _evaluated(training, found.net)
     result = Result(
         kind="training",
         network=config.spec.network,
@@ -43,7 +43,7 @@ def finish(training: Training) -> Result:
         when=now(),
         command=command(),
         method=_method(training, stamp),
-        weights_bytes=file.stat().st_size,
+        weights_bytes=found.weights_bytes,
         recipe=config.recipe_name,
         epochs=training.length.epochs,
         seconds=state.seconds + time.monotonic() - begin,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..data import Data
 from ..data.loader import Batch, steps, train_batches
 from ..errors import BadData, BadRecipe, ConvAtlasError, NonFinite, SaveFailed, Stopped
+from ..layers import Heads
 from ..paper import Recipe
 from . import run as folder
 from .checkpoint import Best, Checkpoints, State, Sums, first_non_finite, refuse_non_finite
@@ -122,8 +123,7 @@ class Training:
                 group["lr"] = rate
             reseed(self.device, mixed(self.config.seed, state.step))  # for dropout
             labels = batch.labels.to(self.device, non_blocking=True)
-            logits = self.net(batch.images.to(self.device, non_blocking=True))
-            loss = nn.functional.cross_entropy(logits, labels)
+            logits, loss = optimised(self.net(batch.images.to(self.device, non_blocking=True)), labels)
             loss.backward()
             refuse_bad_step(self.net, self.parameters, loss.detach(), state.step + 1, state.epoch + 1)
             self.optimiser.step()
@@ -230,6 +230,15 @@ class Training:
         # Apple's GPUs have no float64; either way the sums are the same after a resume, being stored in full.
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         return torch.tensor((sums.loss, sums.correct), dtype=dtype, device=self.device)
+
+
+def optimised(given: Tensor | Heads, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The logits of the network's last layer, and the loss: cross entropy, and each auxiliary head's by its weight."""
+    if isinstance(given, Tensor):
+        return given, nn.functional.cross_entropy(given, labels)
+    loss = nn.functional.cross_entropy(given.logits, labels)
+    heads = [nn.functional.cross_entropy(logits, labels) for logits in given.auxiliary]
+    return given.logits, loss + given.weight * torch.stack(heads).sum()
 
 
 def mixed(seed: int, step: int) -> int:

@@ -37,10 +37,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class Start:
-    """The file that the weights started from."""
+    """Where the weights started from: a file, or "torchvision:NAME" of its published weights."""
 
     path: str
-    sha256: str
+    sha256: str  # of the file; of torchvision's, over the tensors
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Epoch:
     epoch: int
     step: int  # batches used so far
     lr: float  # of the epoch's last update
-    train_loss: float
+    train_loss: float  # as optimised, auxiliary heads in it
     train_correct: int  # while the weights were changing
     train_images: int
     validation: "Validation | None"

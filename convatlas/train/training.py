@@ -10,12 +10,13 @@ from .. import files, weights
 from ..classifier import Spec, pick_device
 from ..data import Data, Preprocess, augment, open_data, statistics
 from ..data.parallel import cores
-from ..errors import BadCheckpoint, BadData, BadRecipe, UnknownName, UsageError
+from ..errors import BadData, BadInput, BadRecipe, UnknownName, UsageError
 from ..networks import NETWORKS, RECIPES, recipe_for
 from ..paper import Recipe
 from ..record import to_json
 from ..result import Result, this_machine, versions
 from . import run as folder
+from . import start
 from .checkpoint import Checkpoints, State, restore_optimiser
 from .device import LAYOUT, name_of, private_random_state
 from .evaluation import loaders
@@ -32,7 +33,7 @@ class Options:
 
     device: str = "auto"
     workers: int | None = None  # loader processes; None: as many as pay for the data and the cores
-    weights: Path | None = None  # start from these
+    weights: str | Path | None = None  # start from these: a file, "torchvision" or "torchvision:NAME"
     progress: bool = True  # a bar on stderr, where that is a terminal
     save_seconds: float = 60.0  # at most this long between two checkpoints, a step's length apart
 
@@ -57,6 +58,8 @@ def train(
     out = Path(out)
     if network not in NETWORKS:
         raise UnknownName("network", network, NETWORKS, "`convatlas list` shows all")
+    if not NETWORKS[network].classes:
+        raise BadInput(f"{network} is a module and gives feature maps, not classes; train a network that is made of it")
     if options.workers is not None and options.workers < 0:
         raise UsageError(f"workers is {options.workers}; give 0 (load in this process) or more")
     device = pick_device(options.device)
@@ -76,13 +79,16 @@ def train(
             if resume:
                 say(f"nothing to resume in {out}; a new run starts")
             augment.parse(settled.augment)
-            known = _new_config(network, opened, data, settled, seed, options.weights)
-            net = _starting_net(known)
+            begun = None if options.weights is None else start.read(network, options.weights)
+            known = _new_config(network, opened, data, settled, seed, begun and begun[0])
+            net: nn.Module | None = known.spec.build(seed)
+            if begun is not None and net is not None:
+                start.fill(net, begun[1], known, begun[0])
             _create(out, known)
         else:
             folder.refuse_other_data(out, known, folder.describe(opened, data), opened.classes)
-            _refuse_other_start(out, known, options.weights)
-            net = known.spec.build(seed)
+            start.refuse_other(out, known, options.weights)
+            net = None
         with Checkpoints(out).lock(), StopWish() as wish:
             done = folder.training_result(out)
             if done is not None:
@@ -107,7 +113,7 @@ def _open(data: str | Path, recipe: Recipe) -> Data:
 
 
 def _new_config(
-    network: str, data: Data, source: str | Path, recipe: Recipe, seed: int, start: Path | None
+    network: str, data: Data, source: str | Path, recipe: Recipe, seed: int, origin: folder.Start | None
 ) -> folder.RunConfig:
     _, height, width = NETWORKS[network].input
     if recipe.size is not None:
@@ -115,18 +121,9 @@ def _new_config(
     bare = Preprocess(data.channels, height, width, fit=recipe.fit, crop=recipe.crop)
     mean, std = statistics(data.splits["train"], bare, workers=cores())
     preprocess = Preprocess(data.channels, height, width, fit=recipe.fit, crop=recipe.crop, mean=mean, std=std)
-    origin = None if start is None else folder.Start(str(start.resolve()), _digest(start))
     name = folder.name_recipe(recipe, RECIPES, NETWORKS[network].recipe)
     spec = Spec(network, data.classes, preprocess)
     return folder.RunConfig(spec, recipe, name, folder.describe(data, source), seed, origin)
-
-
-def _starting_net(config: folder.RunConfig) -> nn.Module:
-    """Raises BadInput for a size that the network cannot take, BadCheckpoint for weights that are not its own."""
-    net = config.spec.build(config.seed)
-    if config.start is not None:
-        weights.fill(net, weights.read_foreign(Path(config.start.path)), config.start.path)
-    return net
 
 
 def _create(out: Path, config: folder.RunConfig) -> None:
@@ -135,42 +132,28 @@ def _create(out: Path, config: folder.RunConfig) -> None:
     files.write(out / "config.json", to_json(config, indent=1) + "\n")
 
 
-def _refuse_other_start(out: Path, config: folder.RunConfig, given: Path | None) -> None:
-    if given is None or (config.start is not None and config.start.sha256 == _digest(given)):
-        return
-    before = "fresh weights" if config.start is None else config.start.path
-    raise UsageError(f"{out} was started from {before}, not from {given}; leave --weights out to resume it")
-
-
-def _digest(file: Path) -> str:
-    try:
-        return files.sha256(file)
-    except OSError as error:
-        raise BadCheckpoint(
-            f"{file} cannot be read: {(error.strerror or str(error)).lower()}; give a weights file"
-        ) from None
-
-
 def _ready(
     out: Path,
     config: folder.RunConfig,
     data: Data,
-    net: nn.Module,
+    net: nn.Module | None,
     device: torch.device,
     options: Options,
     wish: StopWish,
 ) -> Training:
-    """The training as its newest checkpoint, or its very start, has it; the log is cut back to that."""
+    """The training as its newest checkpoint, or its very start, has it; the log is cut back to that.
+
+    `net` is a new run's, with its starting weights; None is for a run that goes on.
+    """
     checkpoints = Checkpoints(out)
     checkpoints.clean()
     found = checkpoints.newest()
+    fresh, net = net is not None, net or config.spec.build(config.seed)
     if found is not None:
         file = found[0] / "model.safetensors"
         weights.fill(net, weights.load(file), str(file))
-    elif config.start is not None:
-        if _digest(Path(config.start.path)) != config.start.sha256:
-            raise BadCheckpoint(f"{config.start.path} has changed since {out} was started from it; put it back")
-        weights.fill(net, weights.read_foreign(Path(config.start.path)), config.start.path)
+    elif config.start is not None and not fresh:
+        start.fill(net, start.read_again(out, config, config.start), config, config.start)
     net = net.to(device).to(memory_format=LAYOUT)
     recipe = config.recipe
     optimiser = torch.optim.SGD(net.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)

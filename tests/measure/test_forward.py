@@ -14,8 +14,10 @@ from convatlas.account import account
 from convatlas.classifier import Spec
 from convatlas.data import Preprocess
 from convatlas.errors import SaveFailed, UnknownName, UsageError
+from convatlas.layers import WithHeads, initialise_torch
 from convatlas.measure import forward, measure, record, summary
-from convatlas.networks import build
+from convatlas.networks import NETWORKS, build
+from convatlas.paper import Network
 from convatlas.record import to_json
 from convatlas.result import read_results
 
@@ -211,3 +213,15 @@ def test_a_path_with_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run folder or bundle at") as caught:
         measure(tmp_path / "none")
     assert not isinstance(caught.value, UnknownName)
+
+
+def test_auxiliary_heads_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_heads(**_: object) -> WithHeads:
+        modules = {"conv1": nn.Conv2d(3, 4, 3), "aux1": nn.Conv2d(4, 9, 1), "conv2": nn.Conv2d(4, 5, 3)}
+        return WithHeads(modules, {"aux1": "conv1"}, 0.3)
+
+    monkeypatch.setitem(NETWORKS, "headed", Network(with_heads, initialise_torch, (3, 8, 8), 5))
+    result = measure("headed", batches=(1,), device="cpu", seconds=0.01)
+    assert result.params == 3 * 4 * 9 + 4 + 4 * 5 * 9 + 5
+    assert result.macs == 3 * 4 * 9 * 36 + 4 * 5 * 9 * 16
+    assert result.weights_bytes == 4 * result.params

@@ -58,7 +58,7 @@ def _ours(name: str, other: nn.Module) -> nn.Module:
 def _differences(name: str, size: tuple[int, int], *, train: bool = False) -> list[float]:
     """The largest difference of the logits, in training followed by each auxiliary head's.
 
-    Dropout is off on both sides. The logits must have neither vanished nor burst, so that the comparison means something.
+    Dropout is off on both sides. The logits must have neither vanished nor burst, or the comparison would mean nothing.
     """
     other = _theirs(name)
     net = _ours(name, other)
@@ -77,7 +77,7 @@ def _differences(name: str, size: tuple[int, int], *, train: bool = False) -> li
 
 
 def _outputs(given: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
-    """Logits, then those of auxiliary heads, the one nearest to the input first (torchvision has GoogLeNet's reversed)."""
+    """Logits, then those of auxiliary heads, the one nearest to the input first; torchvision has them reversed."""
     if isinstance(given, Heads):
         return [given.logits, *given.auxiliary]
     if isinstance(given, Tensor):

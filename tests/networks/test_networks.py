@@ -18,14 +18,14 @@ from convatlas.networks import FILES, NETWORKS, PAPER_OF, PAPERS, PUBLISHED, REC
 
 CLASSIFIERS = sorted(n for n, network in NETWORKS.items() if network.classes)
 ENTRIES = catalogue().networks
-# Built on the meta device only: they differ from the one of 110 layers in nothing but the number of blocks.
+# They differ from the one of 110 layers in nothing but the number of blocks, and even building them takes a second.
 DEEPEST = ("resnet1202_cifar", "resnet1202_cifar_b", "preresnet1001_cifar")
-# These too, but a step of them takes seconds.
+# A step of these takes seconds.
 HEAVY = [n for n in NETWORKS if ENTRIES[n].params > 30e6 or ENTRIES[n].depth > 60 or ENTRIES[n].macs > 6e9]
 
 
 def marked(names: list[str]) -> list[Any]:
-    return [pytest.param(n, marks=[pytest.mark.slow] * (n in HEAVY)) for n in names if n not in DEEPEST]
+    return [pytest.param(n, marks=[pytest.mark.slow] * (n in HEAVY)) for n in names]
 
 
 class Poisoned(TorchFunctionMode):
@@ -100,7 +100,7 @@ def test_other_channels_and_sizes_with_values(name: str, channels: int, height: 
     assert net(torch.randn(2, channels, height, width)).shape == (2, 5)
 
 
-@pytest.mark.parametrize("name", sorted(set(NETWORKS) - set(DEEPEST)))
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in DEEPEST)) for n in sorted(NETWORKS)])
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_the_smallest_size_is_where_no_map_vanishes(name: str) -> None:
     smallest = NETWORKS[name].smallest
@@ -181,7 +181,11 @@ def test_refusals_say_what_was_given_and_what_to_do() -> None:
             "inception_naive is a module and gives feature maps, not classes; leave classes out",
         ),
         (lambda: build("lenet5", channels=-1), BadInput, "lenet5 cannot have -1 channels; give 1 or more"),
-        (lambda: recipe_for("resnet18", "resnte"), UnknownName, "no recipe named 'resnte'; did you mean resnet, resnext, preresnet?"),
+        (
+            lambda: recipe_for("resnet18", "resnte"),
+            UnknownName,
+            "no recipe named 'resnte'; did you mean resnet, resnext, preresnet?",
+        ),
         (
             lambda: recipe_for("resnet17"),
             UnknownName,

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import onnx
+import onnx.shape_inference
 import pytest
 import torch
 from torch import nn
 
 from convatlas import weights
 from convatlas.account import account
+from convatlas.catalogue import table
 from convatlas.networks import NETWORKS, build, resnet
 from convatlas.networks.resnet import ZeroPad
 
@@ -211,3 +214,25 @@ def test_blocks_alone_are_those_of_the_networks() -> None:
 
 def test_every_name_is_checked_here() -> None:
     assert set(resnet.NETWORKS) == set(PARAMETERS)
+
+
+def test_shapes_are_those_of_onnx_light_resnet50() -> None:
+    """An export of Caffe2's network, which has the stride in the 3x3; operation by operation, in the same order."""
+    file = Path(onnx.__file__).parent / "backend/test/data/light/light_resnet50.onnx"
+    graph = onnx.shape_inference.infer_shapes(onnx.load(file)).graph
+    known = {
+        v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in (*graph.value_info, *graph.output)
+    }
+    ops = {
+        "Conv": "conv2d",
+        "BatchNormalization": "batch_norm",
+        "Relu": "relu",
+        "MaxPool": "max_pool2d",
+        "Sum": "add",
+        "AveragePool": "adaptive_avg_pool2d",
+        "Gemm": "linear",
+    }
+    expected = [(ops[n.op_type], known[n.output[0]]) for n in graph.node if n.op_type in ops]
+    assert len(expected) == 53 + 53 + 49 + 1 + 16 + 1 + 1
+    found = [(r.op, r.output) for r in table("resnet50_v15").rows if r.op in ops.values()]
+    assert found == expected

@@ -6,18 +6,23 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from convatlas import classifier, weights
+from convatlas import classifier, networks, weights
 from convatlas.data import open_data
 from convatlas.errors import BadCheckpoint, BadData, ExportMismatch, MissingExtra, UnknownName, UsageError
 from convatlas.files import sha256
+from convatlas.layers import WithHeads, initialise_torch
+from convatlas.paper import Network
 from convatlas.ship import export, replay
 from convatlas.ship.exporting import held_out, onnx_runner, prove, replay_originals, to_onnx
+from convatlas.train import evaluate
 
 Make = Callable[..., Path]
 module = sys.modules["convatlas.ship.exporting"]
@@ -269,3 +274,46 @@ def test_networks_export_and_answer_alike(
     with torch.no_grad():
         expected = source.net(images).numpy()
     assert np.abs(answer(images.numpy()) - expected).max() <= 1e-4 * max(1, np.abs(expected).max())
+
+
+def with_heads(*, classes: int = 10, channels: int = 1, input: tuple[int, int] = (32, 32)) -> WithHeads:
+    def head(cin: int) -> nn.Module:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(cin, classes))
+
+    body = {"conv1": nn.Conv2d(channels, 6, 3, 2), "relu1": nn.ReLU(inplace=True), "aux1": head(6), "fc": head(6)}
+    return WithHeads(body, {"aux1": "relu1"}, 0.3)
+
+
+def test_a_bundle_holds_no_auxiliary_heads(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run has them; bundle and ONNX file do not, and all three answer and count alike."""
+    network = Network(with_heads, initialise_torch, (1, 32, 32), 10, "small")
+    monkeypatch.setitem(networks.NETWORKS, "headed", network)
+    run = make("run", network="headed")
+    held = weights.load(run / "checkpoints" / "step-000000001" / "model.safetensors")
+    assert any(name.startswith("aux1.") for name in held)
+    bundle = export(run, run.with_name("bundle"), to=("onnx",))
+    shipped = weights.load(bundle / "model.safetensors")
+    assert shipped.keys() == {name for name in held if not name.startswith("aux1.")}
+    assert all(torch.equal(tensor, held[name]) for name, tensor in shipped.items())
+    found, original = replay(bundle), classifier.load(run)
+    assert original.heads and not found.heads
+    assert original.weights_bytes == found.weights_bytes == (bundle / "model.safetensors").stat().st_size
+    images = torch.rand(5, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = original.net(images)
+        assert torch.equal(found.net(images), expected)
+    content = (bundle / "model.onnx").read_bytes()
+    assert onnx_runner(content)(images.numpy()) == pytest.approx(expected.numpy(), abs=1e-5)
+    facts = {p.key: p.value for p in onnx_model(content).metadata_props}
+    assert facts["weights_sha256"] == sha256(bundle / "model.safetensors")
+    counted = [evaluate(source, "digits", device="cpu") for source in (run, bundle)]
+    assert counted[0].accuracy == counted[1].accuracy
+    assert [(r.params, r.macs, r.weights_bytes) for r in counted[:1]] == [
+        (r.params, r.macs, r.weights_bytes) for r in counted[1:]
+    ]
+
+
+def onnx_model(content: bytes) -> Any:
+    import onnx
+
+    return onnx.load_from_string(content)

@@ -189,7 +189,7 @@ def test_without_any_held_out_images_there_is_no_accuracy(
 @pytest.mark.parametrize(
     ("change", "kind", "line"),
     [
-        ({"network": "lenet6"}, UnknownName, "no network named 'lenet6'; did you mean lenet5?"),
+        ({"network": "lenet6"}, UnknownName, "no network named 'lenet6'; did you mean lenet5"),
         ({"workers": -1}, UsageError, "workers is -1; give 0 (load in this process) or more"),
         ({"recipe": Recipe()}, BadRecipe, "the recipe gives neither epochs nor iterations; "),
         ({"recipe": Recipe(epochs=1, augment=("spin",))}, BadRecipe, "no augmentation named 'spin'; "),

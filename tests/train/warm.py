@@ -19,6 +19,7 @@ import torch._dynamo  # an optimiser imports it, which takes a second; here once
 from torch import Tensor, nn
 
 from convatlas.cli import _fault
+from convatlas.layers import initialise_torch
 from convatlas.networks import NETWORKS
 from convatlas.paper import Network, Recipe
 from convatlas.train import Options, train
@@ -38,7 +39,7 @@ class Tiny(nn.Module):
         return self.fc(self.drop(self.bn(self.conv(x)).relu().mean(dim=(2, 3))))
 
 
-TINY = Network(Tiny, (3, 16, 16), 4, "small", smallest=4)
+TINY = Network(Tiny, initialise_torch, (3, 16, 16), 4, "small", smallest=4)
 RECIPE = Recipe(
     epochs=3.5, batch=8, lr=0.1, weight_decay=1e-3, schedule="plateau", factor=0.5, patience=1, augment=("flip",)
 )
