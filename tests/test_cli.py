@@ -95,14 +95,18 @@ def test_list_shows_published_errors_with_their_protocol(capsys: Capture) -> Non
     assert line == ("resnet152 resnet 2015 3x224x224 60.2 M 11.3 G 21.43 5.71 Table 3: validation, 10 crops")
 
 
+def by_first_word(printed: str) -> dict[str, str]:
+    return {line.split()[0]: " ".join(line.split()) for line in printed.splitlines() if line}
+
+
 def test_claims_show_a_figure_as_it_was_printed(capsys: Capture) -> None:
     assert run("claims resnet") == 0
-    lines = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    lines = by_first_word(capsys.readouterr().out)
     assert "11.3 G 11,282,415,616 agrees Table 1" in lines["resnet152.macs.table-1"]
     assert "270 k 269,722 agrees Table 6" in lines["resnet20_cifar.params.table-6"]
     assert "differs Table 1 3.858 G by our count" in lines["resnet50.macs.table-1"]
     assert run("claims lenet") == 0
-    lines = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    lines = by_first_word(capsys.readouterr().out)
     assert "48,120 48,120 agrees section II.B" in lines["lenet5.c5.params.section-ii-b"]
     assert (
         "0.95 not computable here section III.B, test, trained without distortions"
