@@ -37,7 +37,7 @@ def account(net: nn.Module, input: Input, *, name: str = "") -> Table:
     kind, place = _kind(modules.values())
     inputs = [_input(shape, kind, place) for shape in _several(input)]
     walk = Walk(modules, RULES, FREE)
-    with uncollected(), untouched(modules.values()):
+    with uncollected(), untouched(modules.values()), torch.inference_mode(False), torch.enable_grad():
         try:
             with walk:
                 net(*inputs)

@@ -115,9 +115,9 @@ def glu(walk: Walk, input: Tensor, dim: int = -1) -> ShapeTensor:
 
 
 def dropout(walk: Walk, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> ShapeTensor:
-    """No row outside training, where it is the identity. No random number is drawn."""
+    """No row outside training, or where nothing is dropped: it is the identity. No random number is drawn."""
     x = walk.node(input)
-    if not training:
+    if not training or not p:
         return x
     return walk.overwrite(x, (x,), x.field) if inplace else walk.compute((x,), x.dims, x.field)
 
@@ -219,10 +219,9 @@ def reduced(kind: str = "keep", pair: str = "") -> Rule:
         out = walk.compute((x,), shape, along(x.field, x.dims, gone, keepdim), 0, out_kind)
         if not pair or (dim is None and pair != "both"):
             return out
-        second = walk.view(out, shape, out.field, None)
         if pair == "both":
-            return out, second
-        second.kind = torch.int64
+            return out, walk.beside(out, shape)
+        second = walk.beside(out, shape, torch.int64)
         return getattr(torch.return_types, pair)((out, second))
 
     return rule

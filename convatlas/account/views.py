@@ -272,9 +272,11 @@ def index_select(walk: Walk, input: Tensor, dim: int, index: Tensor) -> ShapeTen
 
 
 def same_elements(walk: Walk, input: Tensor, *_: Any, **__: Any) -> ShapeTensor:
-    """detach, alias, .data: a view without more."""
+    """detach, .data: a view that takes no gradient back."""
     x = walk.node(input)
-    return walk.view(x, x.dims, x.field, x.steps)
+    out = walk.view(x, x.dims, x.field, x.steps)
+    out.needs = False
+    return out
 
 
 RULES: dict[str, Rule] = {
