@@ -146,6 +146,12 @@ def convolved(walk: Walk, func: Any, out: Any, args: Sequence[Any], kwargs: dict
             out.steps = plain(out.dims, channels_last_strides(out.dims))
 
 
+def written(walk: Walk, func: Any, out: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    """__setitem__: a list or tensor of indices is kept, slices need not be."""
+    if any(isinstance(i, Tensor) for i in leaves(args[1:2])):
+        asked(walk, func, out, args, kwargs)
+
+
 def multiplied(walk: Walk, func: Any, out: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     """Each factor where the other wants a gradient. A number as factor is not kept."""
     if len(args) != 2 or kwargs:
@@ -227,6 +233,7 @@ BY_HAND: dict[str, Saves] = {
     "sigmoid": result,
     "tanh": result,
     "max_pool2d": largest,
+    "__setitem__": written,
     **dict.fromkeys(("mul", "__mul__", "__rmul__"), multiplied),
     **dict.fromkeys(("__iadd__", "add_", "__isub__", "sub_", "clone", "contiguous", "to", "type_as"), nothing),
     **dict.fromkeys(("mean", "add", "__add__", "__radd__", "sub", "__sub__", "cat", "concat", "stack"), layout_only),

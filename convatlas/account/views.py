@@ -264,13 +264,6 @@ def setitem(walk: Walk, input: Tensor, index: Any, value: Any) -> None:
     walk.overwrite(x, sources, x.field if len(sources) == 1 or not fed else UNKNOWN)
 
 
-def index_select(walk: Walk, input: Tensor, dim: int, index: Tensor) -> ShapeTensor:
-    x = walk.node(input)
-    dim = range(len(x.dims))[dim]
-    field = UNKNOWN if x.field and any(a.dim == dim for a in x.field) else x.field
-    return walk.compute((x,), (*x.dims[:dim], prod(dims(index)), *x.dims[dim + 1 :]), field)
-
-
 def same_elements(walk: Walk, input: Tensor, *_: Any, **__: Any) -> ShapeTensor:
     """detach, .data: a view that takes no gradient back."""
     x = walk.node(input)
@@ -307,7 +300,6 @@ RULES: dict[str, Rule] = {
     "__iter__": iterate,
     "__getitem__": getitem,
     "__setitem__": setitem,
-    "index_select": index_select,
     "detach": same_elements,
     "__deepcopy__": same_elements,
 }

@@ -53,14 +53,10 @@ class Walk(TorchFunctionMode):
         self.uncounted: dict[str, None] = {}
         self.op = ""
         self.setting: Setting | None = None  # of the call at hand, where its rule says it
-        # Elements of parameters that no operation has used yet; shapes, and whether they want a gradient.
-        self.waiting: dict[int, int] = {}
-        self.facts: dict[int, tuple[Shape, bool]] = {}
+        self.depth = 0  # of the stack of modes, with this one on top
+        self.at: str | None = None  # path of the module that is answered for without its forward
         self._owned = [p for m in modules.values() for p in m._parameters.values() if p is not None]
-        for p in self._owned:
-            shape = p.shape
-            self.waiting[id(p)] = prod(shape)
-            self.facts[id(p)] = shape, p.requires_grad
+        self.waiting = {id(p): p.numel() for p in self._owned}  # elements of parameters that no operation has used yet
         self._lifted: dict[int, tuple[Tensor, ShapeTensor]] = {}
         self._first: dict[int, tuple[str, CodeType]] = {}
         self._kept = 0  # bytes saved by calls that made no row yet
@@ -88,8 +84,7 @@ class Walk(TorchFunctionMode):
                 note = self.notes[-1]
                 if note["setting"] is None:
                     note["setting"] = setting_of(names, args, kwargs or {})
-                note["saved_bytes"] += self._kept
-                self._kept = 0
+                self.charge()
         return out
 
     # ---- What rules call -----------------------------------------------------------------------------------------
@@ -228,16 +223,14 @@ class Walk(TorchFunctionMode):
                     params += first_use
                     waiting[id(t)] = 0
                     learned = True
-                    if self.facts[id(t)][1]:
-                        needs = True
-                elif isinstance(t, Tensor) and t.requires_grad:
+                if isinstance(t, Tensor) and t.requires_grad:
                     needs = True
         return inputs, params, fed, learned, needs
 
     def _row(
         self, inputs: list[Shape], params: int, out: ShapeTensor, macs: int, activations: int, back: int
     ) -> None:
-        place = self.where(5)  # past _row, compute, the rule and the handler
+        place = self.where(5) if self.at is None else self.at  # past _row, compute, the rule and the handler
         self.note(place, inputs, params, out, macs, activations, back)
 
     def note(
@@ -256,16 +249,24 @@ class Walk(TorchFunctionMode):
                 "activation_bytes": activations * out.kind.itemsize,
                 "field": out.field,
                 "stride": None,
-                "saved_bytes": 0,
+                "saved_bytes": self._kept,
                 "backward_macs": back,
                 "offset": None,
                 "setting": self.setting,
             }
         )
         self.setting = None
+        self._kept = 0
+
+    def charge(self) -> None:
+        """What was kept since the last row was noted belongs to it."""
+        if self.notes:
+            self.notes[-1]["saved_bytes"] += self._kept
+            self._kept = 0
 
     def rows(self) -> tuple[Row, ...]:
         """What was noted, with fields and strides; most operations pass a field on, so each is worked out once."""
+        self.charge()
         self._settle()
         seen: dict[tuple[int, Shape], tuple[Any, ...]] = {}
         held: list[Field] = []  # so that no other field gets its place in memory
@@ -318,8 +319,7 @@ class Walk(TorchFunctionMode):
         answer = self._from_meta(result, metas, {s._cdata: s for s in saved})
         self.setting = None
         if len(self.notes) > before:
-            self.notes[-1]["saved_bytes"] += self._kept
-            self._kept = 0
+            self.charge()
             if self.op not in self.free:
                 self.uncounted[resolve_name(func) or name] = None
         return answer
@@ -372,7 +372,7 @@ class Walk(TorchFunctionMode):
     # ---- Refusals ------------------------------------------------------------------------------------------------
 
     def place(self) -> str:
-        return self.where() or "the network's own forward"
+        return (self.where() if self.at is None else self.at) or "the network's own forward"
 
     def refusal(self, args: Sequence[Any], kwargs: dict[str, Any], reason: str) -> BadInput:
         shapes = " and ".join(
