@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "convatlas"
 RANKS = (
     ("version", "errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue", "claims"),
-    ("layers", "account", "data", "weights", "features", "foreign"),
-    ("networks", "classifier"),
+    ("layers", "account", "data", "weights", "features", "foreign", "conventions", "onnx_account"),
+    ("networks", "classifier", "opening"),
     ("train", "measure", "ship"),
     ("compare", "charts", "report"),
     ("demo", "cli", "__main__", "__init__"),
