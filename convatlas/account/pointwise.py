@@ -15,7 +15,7 @@ from .walk import Rule, Walk
 # Element-wise functions by the name that torch, Tensor or torch.nn.functional gives them; `name_` and the operators'
 # __name__, __iname__ and __rname__ are the same function.
 ARITHMETIC = """
-add sub rsub subtract mul multiply floor_divide floordiv remainder mod fmod pow square abs absolute neg negative sign
+add sub rsub subtract mul multiply floor_divide floordiv remainder mod fmod pow square neg negative sign
 sgn ceil floor round trunc fix frac clamp clip clamp_min clamp_max maximum minimum fmax fmin lerp addcmul addcdiv
 masked_fill nan_to_num relu relu6 threshold hardtanh copysign copy fill zero uniform normal random exponential
 geometric cauchy log_normal bitwise_and bitwise_or bitwise_xor bitwise_not and or xor invert lshift rshift tril triu
@@ -36,7 +36,8 @@ NUMBERS = frozenset((int, float, bool, str, type(None)))
 
 
 def elementwise(kind: str, in_place: bool = False) -> Rule:
-    """Tensors meet element by element. `kind`: "keep" gives the inputs' type, "smooth" a floating one, "bool" bools."""
+    """Tensors meet element by element. `kind`: "keep" gives the inputs' type, "smooth" a floating one, "real" the
+    real one of complex numbers, "bool" bools."""
 
     def rule(walk: Walk, *args: Any, inplace: bool = False, **kwargs: Any) -> ShapeTensor:
         every = (*args, *kwargs.values()) if kwargs else args
@@ -52,7 +53,8 @@ def elementwise(kind: str, in_place: bool = False) -> Rule:
             if shape != x.dims:
                 raise ValueError
             return walk.overwrite(x, tensors, field)
-        out = walk.compute(tensors, shape, field, 0, torch.bool if kind == "bool" else _kind(kind, tensors, every))
+        kinds = torch.bool if kind == "bool" else _kind(kind, tensors, every)
+        out = walk.compute(tensors, shape, field, 0, kinds.to_real() if kind == "real" else kinds)
         for t in tensors:
             if t.steps is not None:
                 out.steps = _layout(tensors, shape)
@@ -268,6 +270,8 @@ EVERY = [
     *((name, "keep") for name in ARITHMETIC.split()),
     *((name, "smooth") for name in SMOOTH.split()),
     *((name, "bool") for name in QUESTIONS.split()),
+    ("abs", "real"),
+    ("absolute", "real"),
 ]
 RULES: dict[str, Rule] = {
     **{name: elementwise(kind) for name, kind in EVERY},

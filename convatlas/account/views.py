@@ -53,6 +53,7 @@ def view(walk: Walk, input: Tensor, *args: Any, **kwargs: Any) -> ShapeTensor:
             raise TypeError
         out = walk.view(x, x.dims, x.field, x.steps)
         out.kind = args[0]
+        out.needs = out.needs and (out.kind.is_floating_point or out.kind.is_complex)
         return out
     return _as(walk, x, _filled(sizes_of(args), x.dims), False)
 

@@ -414,6 +414,8 @@ def setting_of(names: Sequence[str], args: Sequence[Any], kwargs: dict[str, Any]
 
 
 def _put(out: Setting, name: str, value: Any) -> None:
+    if name == "inplace":  # says nothing about the values
+        return
     if type(value) in NUMBERS:
         out[name] = _plain(value)
     elif isinstance(value, (tuple, list)) and all(v is None or type(v) in NUMBERS for v in value):

@@ -348,3 +348,50 @@ def test_broadcasting_is_torchs(shapes: list[list[int]]) -> None:
             account(Sum(), inputs)
         return
     assert account(Sum(), inputs).rows[-1].output == tuple(expected)
+
+
+IN_PLACE: list[Callable[[Tensor], Any]] = [
+    lambda x: x.relu_(),
+    lambda x: F.relu(x, inplace=True),
+    lambda x: F.relu6(x, inplace=True),
+    lambda x: F.silu(x, inplace=True),
+    lambda x: F.hardswish(x, inplace=True),
+    lambda x: F.leaky_relu_(x, 0.1),
+    lambda x: x.sigmoid_(),
+    lambda x: x.mul_(x.sigmoid()),
+    lambda x: x.div_(2).add_(1),
+    lambda x: x.__iadd__(x.exp()),
+    lambda x: F.dropout(x, 0.5, True, True),
+    lambda x: x.clamp_(0, 1),
+    lambda x: x.masked_fill_(x > 0, 2.0),
+]
+
+
+class Learned(Of):
+    """The function behind a product with a parameter, so that its input wants a gradient."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__(function)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Any:
+        result = self.function(x * self.scale)
+        WANTED.extend(t.requires_grad for t in (result if isinstance(result, (tuple, list)) else [result]))
+        return result
+
+
+WANTED: list[bool] = []
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize(
+    "function", VIEWS + COPIES + ELEMENTWISE + REDUCTIONS + WINDOWS + PRODUCTS + IN_PLACE, ids=name
+)
+def test_what_is_saved_is_torchs(function: Callable[[Tensor], Any], kept_by_autograd: Callable[..., int]) -> None:
+    net = Learned(function)
+    WANTED.clear()
+    expected = kept_by_autograd(net, torch.zeros(X))
+    wanted = list(WANTED)
+    WANTED.clear()
+    table = account(net, torch.zeros(X))
+    assert (table.totals.saved_bytes, WANTED, table.uncounted) == (expected, wanted, ())

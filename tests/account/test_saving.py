@@ -1,42 +1,29 @@
 """What autograd keeps, to the byte, against torch's own hooks on a real forward pass."""
 
-import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from convatlas.account import account
 from convatlas.networks import NETWORKS, build
 
 
-def kept_by_autograd(net: nn.Module, *inputs: Tensor) -> int:
-    """Bytes of all storages that the forward saves, each once, those of parameters left out. All are held until the
-    end, or the memory of one could be given to the next and pass for the same."""
-    saved: dict[int, Any] = {}
-
-    def pack(t: Tensor) -> Tensor:
-        storage = t.untyped_storage()
-        saved.setdefault(storage._cdata, storage)
-        return t
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        result = net(*inputs)
-    owned = {p.untyped_storage()._cdata for p in net.parameters()}
-    total = sum(s.nbytes() for place, s in saved.items() if place not in owned)
-    del result
-    return total
+Check = Callable[..., None]
 
 
-def assert_equal(net: nn.Module, *shapes: Sequence[int], device: str = "cpu") -> None:
-    net.to(device)
-    inputs = [torch.zeros(*s, device=device) for s in shapes]
-    table = account(net, inputs)
-    assert (table.totals.saved_bytes, table.uncounted) == (kept_by_autograd(net, *inputs), ())
+@pytest.fixture
+def assert_equal(kept_by_autograd: Callable[..., int]) -> Check:
+    def check(net: nn.Module, *shapes: Sequence[int], device: str = "cpu") -> None:
+        net.to(device)
+        inputs = [torch.zeros(*s, device=device) for s in shapes]
+        table = account(net, inputs)
+        assert (table.totals.saved_bytes, table.uncounted) == (kept_by_autograd(net, *inputs), ())
+
+    return check
 
 
 # ---- Whole networks -------------------------------------------------------------------------------------------------
@@ -44,13 +31,12 @@ def assert_equal(net: nn.Module, *shapes: Sequence[int], device: str = "cpu") ->
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_of_the_catalogue(name: str, training: bool) -> None:
-    """In evaluation on meta tensors batch normalisation keeps statistics that the CPU does not: a small real pass."""
+def test_networks_of_the_catalogue(name: str, training: bool, assert_equal: Check) -> None:
+    """On meta tensors, whose batch normalisation in evaluation keeps statistics that the CPU does not."""
     with torch.device("meta"):
         net = build(name).train(training)
-    shape = (2, *NETWORKS[name].input)
     if training or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()):
-        assert_equal(net, shape, device="meta")
+        assert_equal(net, (2, *NETWORKS[name].input), device="meta")
 
 
 CLASSIFIERS = """alexnet vgg11 vgg13_bn vgg19 googlenet inception_v3 resnet18 resnet50 resnext50_32x4d wide_resnet50_2
@@ -72,14 +58,14 @@ SIZE = {"inception_v3": 299, "alexnet": 224, "vit_b_16": 224, "vit_b_32": 224, "
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", FEW)
-def test_a_few_of_torchvision(name: str, training: bool) -> None:
+def test_a_few_of_torchvision(name: str, training: bool, assert_equal: Check) -> None:
     assert_equal(torchvision_net(name).train(training), (2, 3, SIZE.get(name, 64), SIZE.get(name, 64)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_torchvisions_classifiers(name: str, training: bool) -> None:
+def test_torchvisions_classifiers(name: str, training: bool, assert_equal: Check) -> None:
     size = SIZE.get(name, 96)
     assert_equal(torchvision_net(name).train(training), (2, 3, size, size))
 
@@ -101,9 +87,121 @@ volo_d1_224 pit_ti_224 efficientformer_l1 focalnet_tiny_srf repghostnet_050
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", TIMM)
-def test_timm_networks(name: str, training: bool) -> None:
+def test_timm_networks(name: str, training: bool, assert_equal: Check) -> None:
     timm = pytest.importorskip("timm")
     net = timm.create_model(name, pretrained=False).train(training)
     fixed = {"xception": 299, "inception": 299}
     size = next((s for key, s in fixed.items() if name.startswith(f"legacy_{key}")), net.pretrained_cfg["input_size"][1])
     assert_equal(net, (2, 3, size, size))
+
+
+# ---- By hand --------------------------------------------------------------------------------------------------------
+
+
+def saved(net: nn.Module, *shape: int) -> list[tuple[str, int]]:
+    return [(r.op, r.saved_bytes) for r in account(net, shape).rows]
+
+
+def test_a_plain_stack_in_training() -> None:
+    """The convolution keeps the image; batch norm its input, running and batch statistics; ReLU its output, which
+    overwrote batch norm's; max pooling finds that kept, and adds int64 indices; dropout its mask."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(True), nn.MaxPool2d(2), nn.Flatten(),
+                        nn.Dropout(), nn.Linear(128, 10))  # fmt: skip
+    image, maps, pooled = 4 * 2 * 3 * 64, 4 * 2 * 8 * 64, 2 * 8 * 16
+    assert saved(net, 2, 3, 8, 8) == [
+        ("conv2d", image), ("batch_norm", maps + 4 * 4 * 8), ("relu", maps), ("max_pool2d", 8 * pooled),
+        ("dropout", 4 * pooled), ("linear", 4 * pooled),
+    ]  # fmt: skip
+    assert saved(net.eval(), 2, 3, 8, 8)[1:] == [
+        ("batch_norm", maps + 2 * 4 * 8), ("relu", maps), ("max_pool2d", 8 * pooled), ("linear", 4 * pooled),
+    ]  # fmt: skip
+
+
+def test_frozen_parameters_keep_nothing(assert_equal: Check) -> None:
+    net = torchvision_net("resnet18").train()
+    for name, p in net.named_parameters():
+        p.requires_grad_(name.startswith(("layer3.1", "fc")))
+    table = account(net, (2, 3, 64, 64))
+    assert {r.path.split(".")[0] for r in table.rows if r.saved_bytes} == {"layer3", "layer4", "fc"}
+    assert_equal(net, (2, 3, 64, 64))
+    assert account(net.requires_grad_(False), (2, 3, 64, 64)).totals.saved_bytes == 0
+
+
+def test_what_runs_without_gradients_keeps_nothing(assert_equal: Check) -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (nn.Conv2d(3, 3, 3) for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = self.a(x).relu()
+            return self.c(self.b(x).detach())
+
+    assert_equal(Frozen(), (2, 3, 9, 9))
+    assert [b for _, b in saved(Frozen(), 2, 3, 9, 9)] == [0, 0, 4 * 2 * 3 * 49, 4 * 2 * 3 * 25]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_callers_gradient_mode_does_not_matter(mode: Callable[[], AbstractContextManager[None]]) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 4, 3))
+    with mode():
+        table = account(net, (3, 9, 9))
+    assert table == account(net, (3, 9, 9))
+    assert table.totals.saved_bytes == 4 * (3 * 81 + 4 * 49 + 4 * 49)
+
+
+def test_memory_that_several_show_counts_once(assert_equal: Check) -> None:
+    """Queries, keys and values are parts of one tensor; a buffer and a view of it share theirs."""
+
+    class Attend(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv = nn.Linear(8, 24)
+            self.register_buffer("scale", torch.ones(2, 8))
+            self.register_buffer("first", self.scale[0])
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.qkv(x * self.scale[1]).view(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+            x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(2, 5, 8)
+            return x * self.first * self.scale[1] * self.qkv.bias[:8]
+
+    assert_equal(Attend(), (2, 5, 8))
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("weights", [True, False])
+def test_multi_head_attention(heads: int, weights: bool, assert_equal: Check) -> None:
+    class Attend(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, heads, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.attention(x, x, x, need_weights=weights)[0]
+
+    assert_equal(nn.Sequential(nn.Linear(8, 8), Attend(), nn.Linear(8, 8)), (2, 5, 8))
+
+
+@pytest.mark.parametrize("format", [torch.channels_last, torch.contiguous_format])
+def test_channels_last(format: torch.memory_format, assert_equal: Check) -> None:
+    class Turned(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.permute(0, 2, 3, 1)
+
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, groups=8), nn.SiLU(),
+        Turned(), nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU(),
+    )  # fmt: skip
+    assert_equal(net.to(memory_format=format), (2, 3, 16, 16))
+
+
+def test_a_function_without_a_rule_is_measured(assert_equal: Check, kept_by_autograd: Callable[..., int]) -> None:
+    class Spectrum(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.fft.rfft2(x).abs().square()
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), Spectrum(), nn.Conv2d(4, 4, 1))
+    table = account(net, (2, 3, 10, 10))
+    assert table.uncounted == ("torch.fft.rfft2",)
+    assert table.totals.saved_bytes == kept_by_autograd(net, torch.zeros(2, 3, 10, 10))
