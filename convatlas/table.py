@@ -60,16 +60,16 @@ class Table:
 
     @property
     def totals(self) -> Totals:
-        fields = [r.field for r in self.rows if r.field and r.stride and max(r.output[2:], default=1) > 1]
-        fields = fields or [r.field for r in self.rows if r.field]
+        rows = self.rows[::-1]
+        field = next((r.field for r in rows if r.field and r.stride and max(r.output[2:], default=1) > 1), None)
         return Totals(
-            sum(r.params for r in self.rows) + self.unused,
-            sum(r.macs for r in self.rows),
-            sum(r.activations for r in self.rows),
-            sum(r.activation_bytes for r in self.rows),
-            fields[-1] if fields else None,
-            sum(r.saved_bytes for r in self.rows),
-            sum(r.backward_macs for r in self.rows),
+            sum([r.params for r in rows]) + self.unused,
+            sum([r.macs for r in rows]),
+            sum([r.activations for r in rows]),
+            sum([r.activation_bytes for r in rows]),
+            field or next((r.field for r in rows if r.field), None),
+            sum([r.saved_bytes for r in rows]),
+            sum([r.backward_macs for r in rows]),
         )
 
     def under(self, path: str) -> "Table":

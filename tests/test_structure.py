@@ -13,7 +13,7 @@ RANKS = (
     ("layers", "account", "data", "weights", "features", "foreign", "conventions", "onnx_account"),
     ("networks", "classifier", "opening"),
     ("train", "measure", "ship"),
-    ("compare", "charts", "report"),
+    ("compare", "charts", "pages", "report", "diagram"),
     ("demo", "cli", "__main__", "__init__"),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

@@ -76,8 +76,10 @@ def _batch_norm(walk: Walk, m: Any, x: ShapeTensor, path: str) -> ShapeTensor | 
         mean = variance = None
     channels, params, waiting = x.dims[1], 0, walk.waiting
     for t in (weight, bias, mean, variance):
-        if t is not None and (type(t) is ShapeTensor or t.numel() != channels or t.dtype is not x.kind):
+        if t is not None and (type(t) is ShapeTensor or t.numel() != channels):
             return None
+    if mean is not None and mean.dtype is not x.kind:
+        return None
     out = new(x.dims, x.kind, x.place)
     out.fed, out.learned, out.field = True, x.learned, x.field
     needs = x.needs
@@ -93,9 +95,12 @@ def _batch_norm(walk: Walk, m: Any, x: ShapeTensor, path: str) -> ShapeTensor | 
         out.needs = True
         if not x.kept:
             walk.keep(x)
-        for t in (weight, mean, variance):
-            if t is not None and id(t) not in waiting:
-                walk.keep(t)
+        row, held = len(walk.notes) - 1, walk.held
+        for t in (mean, variance):
+            if t is not None and id(t) not in held:
+                held[id(t)] = t, row
+        if weight is not None and id(weight) not in waiting:
+            walk.keep(weight)
         if training:
             walk.keep_bytes(2 * channels * x.kind.itemsize)
         walk.charge()

@@ -60,7 +60,7 @@ class Walk(TorchFunctionMode):
         self._lifted: dict[int, tuple[Tensor, ShapeTensor]] = {}
         self._first: dict[int, tuple[str, CodeType]] = {}
         self._kept = 0  # bytes saved by calls that made no row yet
-        self._held: dict[int, tuple[Tensor, int]] = {}  # buffers and constants that autograd keeps, and by which row
+        self.held: dict[int, tuple[Tensor, int]] = {}  # buffers and constants that autograd keeps, and by which row
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         try:
@@ -180,8 +180,8 @@ class Walk(TorchFunctionMode):
                 self._kept += prod(root.dims) * root.kind.itemsize
                 return
             t = root.real
-        if t is not None and id(t) not in self.waiting and id(t) not in self._held:
-            self._held[id(t)] = t, len(self.notes) - 1
+        if t is not None and id(t) not in self.waiting and id(t) not in self.held:
+            self.held[id(t)] = t, len(self.notes) - 1
 
     def keep_bytes(self, count: int) -> None:
         """Autograd keeps memory of its own: statistics, masks, indices."""
@@ -189,10 +189,10 @@ class Walk(TorchFunctionMode):
 
     def _settle(self) -> None:
         """Bytes of the real tensors that are kept. Several may share memory, among themselves or with a parameter."""
-        if not self._held:
+        if not self.held:
             return
         counted = {p.untyped_storage()._cdata for p in self._owned}
-        for t, row in self._held.values():
+        for t, row in self.held.values():
             memory = t.untyped_storage()
             if memory._cdata not in counted and self.notes:
                 counted.add(memory._cdata)
@@ -274,10 +274,11 @@ class Walk(TorchFunctionMode):
         for note in self.notes:
             field = note["field"]
             key = id(field), note["output"]
-            if key not in seen:
-                seen[key] = report(field, key[1])
+            found = seen.get(key)
+            if found is None:
+                found = seen[key] = report(field, key[1])
                 held.append(field)
-            note["field"], note["stride"], note["offset"] = seen[key]
+            note["field"], note["stride"], note["offset"] = found
             row = _blank(Row)  # filled at once: a frozen dataclass's own initialiser takes a tenth of the whole account
             _fill(row, "__dict__", note)
             out.append(row)
