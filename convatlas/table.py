@@ -1,7 +1,8 @@
 """A network's account: a row an operation, totals, the counting convention, and what could not be counted."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field as given
+from dataclasses import dataclass
+from dataclasses import field as given
 from itertools import groupby
 from typing import Any
 

@@ -1,9 +1,10 @@
 """A short way for torch's own layers: a module that is one operation is answered at its call, without its forward.
 
-The long way of a layer, through `nn.Module.__call__`, its forward, the functional form and torch's dispatch to the
-walk, costs several times what the rule does. So `nn.Module.__call__` is exchanged while any walk is on: on the thread
+The long way of a layer, through its forward, the functional form and torch's dispatch to the walk, costs several times
+what the rule does. So `nn.Module._call_impl`, which `__call__` calls, is exchanged while any walk is on: on the thread
 of a walk a plain layer of torch's own class (no subclass, no hook, no forward of its own) goes to its rule at once; all
-other calls, and all of other threads, go where they went before.
+other calls, and all of other threads, go where they went before. (Exchanging `__call__` itself would make Python visit
+every subclass, a tenth of a millisecond each time.)
 """
 
 from collections.abc import Callable, Iterator
@@ -22,25 +23,34 @@ from .products import plan
 from .shape import ShapeTensor, new
 from .walk import Clash, Walk
 
+# A module's own attributes: looking them up in its __dict__ is fast even while nn.Module has just been changed.
+Own = dict[str, Any]
 Given = tuple[Any, tuple[Any, ...]] | None  # a function, and what a layer's forward gives it behind the input
 _disabled = torch._C.DisableTorchFunction
 _depth = torch._C._len_torch_function_stack
 _grad = torch.is_grad_enabled
 _walks: dict[int, Walk] = {}
 _lock = Lock()
-_original: Any = nn.Module.__call__
+_original: Any = nn.Module._call_impl
 
 
 # ---- The three that make up most of a network, with nothing in between ----------------------------------------------
 
 
-def _convolution(walk: Walk, m: Any, x: ShapeTensor, path: str) -> ShapeTensor | None:
-    weight, bias = m._parameters["weight"], m._parameters["bias"]
-    waiting = walk.waiting
-    if m.padding_mode != "zeros" or type(m.padding) is str or id(weight) not in waiting or not weight.is_contiguous():
+def _convolution(walk: Walk, own: Own, x: ShapeTensor, path: str) -> ShapeTensor | None:
+    p, waiting, padding = own["_parameters"], walk.waiting, own["padding"]
+    weight, bias = p["weight"], p["bias"]
+    if (
+        own["padding_mode"] != "zeros"
+        or type(padding) is str
+        or id(weight) not in waiting
+        or not weight.is_contiguous()
+    ):
         return None
     try:
-        shape, macs, channel, slides, setting = plan(2, x.dims, weight.shape, m.stride, m.padding, m.dilation, m.groups)
+        shape, macs, channel, slides, setting = plan(
+            2, x.dims, weight.shape, own["stride"], padding, own["dilation"], own["groups"]
+        )
     except (Clash, TypeError, ValueError):
         return None  # the long way says what is wrong
     params, waiting[id(weight)], learning = waiting[id(weight)], 0, weight.requires_grad
@@ -68,12 +78,12 @@ def _convolution(walk: Walk, m: Any, x: ShapeTensor, path: str) -> ShapeTensor |
 STILL = ((0, 1, 0), (0, 1, 0))
 
 
-def _batch_norm(walk: Walk, m: Any, x: ShapeTensor, path: str) -> ShapeTensor | None:
-    p, b = m._parameters, m._buffers
+def _batch_norm(walk: Walk, own: Own, x: ShapeTensor, path: str) -> ShapeTensor | None:
+    p, b, training = own["_parameters"], own["_buffers"], own["training"]
     weight, bias, mean, variance = p["weight"], p["bias"], b["running_mean"], b["running_var"]
-    training = m.training or (mean is None and variance is None)
-    if m.training and not m.track_running_stats:
+    if training and not own["track_running_stats"]:
         mean = variance = None
+    training = training or (mean is None and variance is None)
     channels, params, waiting = x.dims[1], 0, walk.waiting
     for t in (weight, bias, mean, variance):
         if t is not None and (type(t) is ShapeTensor or t.numel() != channels):
@@ -89,7 +99,7 @@ def _batch_norm(walk: Walk, m: Any, x: ShapeTensor, path: str) -> ShapeTensor | 
             waiting[id(t)] = 0
             out.learned = True
             needs = needs or t.requires_grad
-    walk.op, walk.setting = "batch_norm", {"eps": m.eps, "training": training, "affine": weight is not None}
+    walk.op, walk.setting = "batch_norm", {"eps": own["eps"], "training": training, "affine": weight is not None}
     walk.note(path, (x.dims,), params, out, 0, prod(x.dims), 0)
     if needs and _grad():
         out.needs = True
@@ -107,9 +117,9 @@ def _batch_norm(walk: Walk, m: Any, x: ShapeTensor, path: str) -> ShapeTensor | 
     return out
 
 
-def _relu(walk: Walk, m: Any, x: ShapeTensor, path: str) -> ShapeTensor:
+def _relu(walk: Walk, own: Own, x: ShapeTensor, path: str) -> ShapeTensor:
     walk.op, walk.setting, out = "relu", {}, x
-    if m.inplace:
+    if own["inplace"]:
         walk.note(path, (x.dims,), 0, x, 0, 0, 0)
     else:
         out = new(x.dims, x.kind, x.place)
@@ -124,39 +134,42 @@ def _relu(walk: Walk, m: Any, x: ShapeTensor, path: str) -> ShapeTensor:
 # ---- Others, by the function that their forward calls ---------------------------------------------------------------
 
 
-def _in_place(function: Any) -> Callable[[Any], Given]:
-    return lambda m: None if m.inplace else (function, ())
+def _in_place(function: Any) -> Callable[[Own], Given]:
+    return lambda own: None if own["inplace"] else (function, ())
+
+
+def _with(function: Any, *names: str) -> Callable[[Own], Given]:
+    return lambda own: (function, tuple([own[name] for name in names]))
 
 
 # Layers by what their call comes to, and the dimensions that the input must have (0: any).
-SHORT: dict[type[nn.Module], tuple[Callable[[Walk, Any, ShapeTensor, str], Any], int]] = {
+SHORT: dict[type[nn.Module], tuple[Callable[[Walk, Own, ShapeTensor, str], Any], int]] = {
     nn.Conv2d: (_convolution, 4),
     nn.BatchNorm2d: (_batch_norm, 4),
     nn.ReLU: (_relu, 0),
 }
-BY_FUNCTION: dict[type[nn.Module], tuple[Callable[[Any], Given], int]] = {
-    nn.Linear: (lambda m: (F.linear, (m._parameters["weight"], m._parameters["bias"])), 0),
+BY_FUNCTION: dict[type[nn.Module], tuple[Callable[[Own], Given], int]] = {
+    nn.Linear: (lambda own: (F.linear, (own["_parameters"]["weight"], own["_parameters"]["bias"])), 0),
     nn.MaxPool2d: (
-        lambda m: (F.max_pool2d, (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices)), 4,
+        _with(F.max_pool2d, "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
+        4,
     ),
     nn.AvgPool2d: (
-        lambda m: (
-            F.avg_pool2d,
-            (m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, m.divisor_override),
-        ), 4,
+        _with(F.avg_pool2d, "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+        4,
     ),
-    nn.AdaptiveAvgPool2d: (lambda m: (F.adaptive_avg_pool2d, (m.output_size,)), 4),
-    nn.Dropout: (lambda m: (F.dropout, (m.p, m.training, m.inplace)), 0),
+    nn.AdaptiveAvgPool2d: (_with(F.adaptive_avg_pool2d, "output_size"), 4),
+    nn.Dropout: (_with(F.dropout, "p", "training", "inplace"), 0),
     nn.ReLU6: (_in_place(F.relu6), 0),
     nn.SiLU: (_in_place(F.silu), 0),
-    nn.Sigmoid: (lambda m: (torch.sigmoid, ()), 0),
-    nn.Tanh: (lambda m: (torch.tanh, ()), 0),
-}  # fmt: skip
+    nn.Sigmoid: (_with(torch.sigmoid), 0),
+    nn.Tanh: (_with(torch.tanh), 0),
+}
 
 
-def _through(given: Callable[[Any], Given]) -> Callable[[Walk, Any, ShapeTensor, str], Any]:
-    def short(walk: Walk, m: Any, x: ShapeTensor, path: str) -> Any:
-        call = given(m)
+def _through(given: Callable[[Own], Given]) -> Callable[[Walk, Own, ShapeTensor, str], Any]:
+    def short(walk: Walk, own: Own, x: ShapeTensor, path: str) -> Any:
+        call = given(own)
         if call is None:
             return None
         walk.at = path
@@ -191,7 +204,7 @@ def _call(module: Any, *args: Any, **kwargs: Any) -> Any:
                 path = walk.paths.get(id(module))
                 if path is not None and _depth() == walk.depth:
                     with _disabled():
-                        out = leaf[0](walk, module, x, path)
+                        out = leaf[0](walk, own, x, path)
                     if out is not None:
                         return out
     return _original(module, *args, **kwargs)
@@ -209,7 +222,7 @@ def shortcuts(walk: Walk) -> Iterator[None]:
     outer = _walks.get(me)
     with _lock:
         if not _walks:
-            _original, nn.Module.__call__ = nn.Module.__call__, _call  # type: ignore[method-assign]
+            _original, nn.Module._call_impl = nn.Module._call_impl, _call  # type: ignore
         _walks[me] = walk
     try:
         yield
@@ -220,4 +233,4 @@ def shortcuts(walk: Walk) -> Iterator[None]:
             else:
                 _walks[me] = outer
             if not _walks:
-                nn.Module.__call__ = _original  # type: ignore[method-assign]
+                nn.Module._call_impl = _original  # type: ignore[method-assign]

@@ -151,7 +151,14 @@ def normalised(dim: int | None) -> Rule:
 
 
 def batch_norm(
-    walk: Walk, input: Tensor, a: Any = None, b: Any = None, weight: Any = None, bias: Any = None, *rest: Any, **named: Any
+    walk: Walk,
+    input: Tensor,
+    a: Any = None,
+    b: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    *rest: Any,
+    **named: Any,
 ) -> ShapeTensor:
     """torch and torch.nn.functional give weights and statistics in different orders; all have one number a channel."""
     if "running_mean" in named:
@@ -161,9 +168,14 @@ def batch_norm(
     for t in (a, b, weight, bias):
         if t is not None and t.numel() != channels:
             raise ValueError
-    training, _, eps = (*rest[:3], *(False, 0.1, 1e-5)[len(rest) :])
+    rest = (*rest, *(False, 0.1, 1e-5)[len(rest) :])
+    training, eps = rest[0], rest[2]
     weight = named.get("weight", weight)
-    walk.setting = {"eps": named.get("eps", eps), "training": named.get("training", training), "affine": weight is not None}
+    walk.setting = {
+        "eps": named.get("eps", eps),
+        "training": named.get("training", training),
+        "affine": weight is not None,
+    }
     return walk.compute((input, a, b, weight, named.get("bias", bias)), shape, field_of(input))
 
 

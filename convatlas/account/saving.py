@@ -44,7 +44,8 @@ def asked(walk: Walk, func: Any, out: Any, args: Sequence[Any], kwargs: dict[str
         key = func, torch.is_grad_enabled(), _frozen(args, walk, list(nodes)), _frozen(kwargs, walk, list(nodes))
         answer = _answers.get(key)
     except TypeError:
-        key = answer = None
+        key = None
+        answer = None
     if answer is None:
         try:
             answer = _asked(walk, func, args, kwargs, list(nodes))

@@ -18,7 +18,20 @@ class ShapeTensor(Tensor):
     Reading the shape is by far the most frequent call, so it is answered here, without the way through torch.
     """
 
-    __slots__ = ("base", "dims", "fed", "field", "kept", "kind", "learned", "needs", "owes", "place", "real", "steps")
+    __slots__ = (
+        "base",
+        "dims",
+        "fed",
+        "field",
+        "kept",
+        "kind",
+        "learned",
+        "needs",
+        "owes",
+        "place",
+        "steps",
+        "stood_for",
+    )
     dims: Shape  # its shape as a plain tuple
     kind: torch.dtype
     place: torch.device
@@ -30,7 +43,7 @@ class ShapeTensor(Tensor):
     base: "ShapeTensor | None"  # whose elements it shows, where it is a view
     needs: bool  # a gradient is wanted for it: autograd's requires_grad
     kept: bool  # autograd keeps its memory for the backward pass; says nothing about a view
-    real: Tensor | None  # the parameter, buffer or constant that it stands for
+    stood_for: Tensor | None  # the parameter, buffer or constant that it stands for
 
     shape = property(lambda self: torch.Size(self.dims))
     dtype = property(attrgetter("kind"))
@@ -76,7 +89,7 @@ def new(dims: Shape, kind: torch.dtype, place: torch.device, steps: Shape | None
     t.field = t.base = None
     t.fed = t.learned = t.needs = t.kept = False
     t.owes = ()
-    t.real = None
+    t.stood_for = None
     return t
 
 

@@ -27,15 +27,16 @@ EMPTY: dict[str, Any] = {}
 
 @contextmanager
 def untouched(modules: Collection[nn.Module]) -> Iterator[None]:
-    """Puts back what a forward pass sets on its modules: attributes, parameters, buffers, lists, dicts; and the random states.
+    """Puts back what a forward pass sets on its modules (attributes, parameters, lists, dicts), and random states.
 
     A forward may set attributes: old-style weight_norm sets `weight` at each call. torch's own random state needs no
     guard, since no torch function runs; Python's and numpy's are put back only where they were used.
     """
-    dicts = [d for m in modules for d in (m.__dict__, m._parameters, m._buffers, m._modules)]
+    owns = [m.__dict__ for m in modules]
+    dicts = [d for own in owns for d in (own, own["_parameters"], own["_buffers"], own["_modules"])]
     before = [d.copy() if d else EMPTY for d in dicts]
-    own = [m for m in modules if not type(m).__module__.startswith("torch.nn.")]  # torch's layers collect nothing
-    held = [v for m in own for v in m.__dict__.values()]
+    torchs = {kind for kind in set(map(type, modules)) if kind.__module__.startswith("torch.nn.")}
+    held = [v for m in modules if type(m) not in torchs for v in m.__dict__.values()]  # torch's layers collect nothing
     lists = [(v, v.copy()) for v in held if type(v) is list]
     caches = [(v, v.copy()) for v in held if type(v) is dict]  # LeViT keeps what it worked out for each device
     state = random.getstate()

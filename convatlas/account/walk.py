@@ -6,7 +6,7 @@ None of them runs, but for a function without a rule, which runs on meta tensors
 
 import sys
 from collections.abc import Callable, Sequence
-from math import isfinite, prod
+from math import prod
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -20,6 +20,7 @@ from ..table import Row, Setting
 from ..units import shape as times
 from .field import UNKNOWN, Field, Shape, report
 from .meta import leaves, run, swapped
+from .settings import setting_of
 from .shape import ShapeTensor, dims, new, plain
 
 Rule = Callable[..., Any]
@@ -30,7 +31,6 @@ Entry = tuple[Rule, str, Saves | None, tuple[str, ...]]
 OUTSIDE = (str(Path(__file__).parent), torch.overrides.__file__, torch.nn.functional.__file__, torch._tensor.__file__)
 _blank, _fill = object.__new__, object.__setattr__
 _grad = torch.is_grad_enabled
-NUMBERS = (int, float, bool, str)
 
 
 class Clash(Exception):
@@ -157,7 +157,7 @@ class Walk(TorchFunctionMode):
         shape = tuple(t.shape)
         lifted = new(shape, t.dtype, t.device, None if t.is_contiguous() else plain(shape, t.stride()))
         lifted.learned = id(t) in self.waiting
-        lifted.needs, lifted.real = t.requires_grad, t
+        lifted.needs, lifted.stood_for = t.requires_grad, t
         if lifted.learned:
             lifted.owes = (t,)
         self._lifted[id(t)] = (t, lifted)
@@ -176,10 +176,10 @@ class Walk(TorchFunctionMode):
             if root.kept:
                 return
             root.kept = True
-            if root.real is None:
+            if root.stood_for is None:
                 self._kept += prod(root.dims) * root.kind.itemsize
                 return
-            t = root.real
+            t = root.stood_for
         if t is not None and id(t) not in self.waiting and id(t) not in self.held:
             self.held[id(t)] = t, len(self.notes) - 1
 
@@ -227,9 +227,7 @@ class Walk(TorchFunctionMode):
                     needs = True
         return inputs, params, fed, learned, needs
 
-    def _row(
-        self, inputs: list[Shape], params: int, out: ShapeTensor, macs: int, activations: int, back: int
-    ) -> None:
+    def _row(self, inputs: list[Shape], params: int, out: ShapeTensor, macs: int, activations: int, back: int) -> None:
         place = self.where(5) if self.at is None else self.at  # past _row, compute, the rule and the handler
         self.note(place, inputs, params, out, macs, activations, back)
 
@@ -396,35 +394,3 @@ class Walk(TorchFunctionMode):
 def one_line(text: str) -> str:
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else "no reason given"
-
-
-def setting_of(names: Sequence[str], args: Sequence[Any], kwargs: dict[str, Any]) -> Setting:
-    """Numbers and words among the arguments of a call, by name; those without one are `values`."""
-    out: Setting = {}
-    nameless = []
-    for i, value in enumerate(args):
-        if i < len(names):
-            _put(out, names[i], value)
-        elif type(value) in NUMBERS:
-            nameless.append(_plain(value))
-    if nameless:
-        out["values"] = tuple(nameless)
-    for name, value in kwargs.items():
-        _put(out, name, value)
-    return out
-
-
-def _put(out: Setting, name: str, value: Any) -> None:
-    if name == "inplace":  # says nothing about the values
-        return
-    if type(value) in NUMBERS:
-        out[name] = _plain(value)
-    elif isinstance(value, (tuple, list)) and all(v is None or type(v) in NUMBERS for v in value):
-        out[name] = tuple(_plain(v) for v in value)
-    elif isinstance(value, torch.dtype):
-        out[name] = str(value).removeprefix("torch.")
-
-
-def _plain(value: Any) -> Any:
-    """JSON knows no infinity."""
-    return str(value) if type(value) is float and not isfinite(value) else value

@@ -60,7 +60,7 @@ class Split(nn.Module):
         return torch.cat([F.conv2d(a, b, None, w.stride, w.padding, w.dilation) for a, b in groups], 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from([1, 2, 3, 6]), st.tuples(st.integers(1, 3), st.integers(1, 3)), st.integers(1, 3),
     st.integers(1, 2), st.integers(0, 2),

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from convatlas.account import account
 from convatlas.account.leaves import LEAVES
 
-CALL = nn.Module.__call__
+CALL = nn.Module._call_impl
 
 
 @pytest.fixture(autouse=True)
 def left_as_it_was() -> Iterator[None]:
     yield
-    assert nn.Module.__call__ is CALL
+    assert nn.Module._call_impl is CALL
 
 
 @contextmanager
@@ -122,7 +122,9 @@ def test_a_mode_that_a_forward_sets_sees_its_layers() -> None:
     seen: list[str] = []
 
     class Watch(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        def __torch_function__(
+            self, func: object, types: object, args: tuple = (), kwargs: dict | None = None
+        ) -> object:
             seen.append(func.__name__)
             return func(*args, **(kwargs or {}))
 
@@ -157,7 +159,7 @@ def test_errors_leave_the_call_as_it_was_on_all_threads() -> None:
     assert entered.wait(20)
     with pytest.raises(Exception, match="cannot be taken"):
         account(nn.Sequential(nn.Conv2d(5, 4, 3)), (3, 8, 8))
-    assert nn.Module.__call__ is not CALL  # the other walk is still on
+    assert nn.Module._call_impl is not CALL  # the other walk is still on
     assert torch.equal(nn.ReLU()(torch.tensor([-1.0, 2.0])), torch.tensor([0.0, 2.0]))
     go.set()
     thread.join()

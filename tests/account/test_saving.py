@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from convatlas.account import account
 from convatlas.networks import NETWORKS, build
 
-
 Check = Callable[..., None]
 
 
@@ -29,8 +28,11 @@ def assert_equal(kept_by_autograd: Callable[..., int]) -> Check:
 # ---- Whole networks -------------------------------------------------------------------------------------------------
 
 
+DEEP = {name for name in NETWORKS if "1202" in name}  # seconds each
+
+
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in DEEP)) for n in NETWORKS])
 def test_networks_of_the_catalogue(name: str, training: bool, assert_equal: Check) -> None:
     """On meta tensors, whose batch normalisation in evaluation keeps statistics that the CPU does not."""
     with torch.device("meta"):
@@ -91,7 +93,9 @@ def test_timm_networks(name: str, training: bool, assert_equal: Check) -> None:
     timm = pytest.importorskip("timm")
     net = timm.create_model(name, pretrained=False).train(training)
     fixed = {"xception": 299, "inception": 299}
-    size = next((s for key, s in fixed.items() if name.startswith(f"legacy_{key}")), net.pretrained_cfg["input_size"][1])
+    size = next(
+        (s for key, s in fixed.items() if name.startswith(f"legacy_{key}")), net.pretrained_cfg["input_size"][1]
+    )
     assert_equal(net, (2, 3, size, size))
 
 
