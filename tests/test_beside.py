@@ -92,7 +92,8 @@ def test_the_lectures_inception_module() -> None:
         "saved bytes           802,816    2,007,040   2.50\n"
         "receptive field           5x5          5x5   1.00\n\n"
         "params: parameters; values: activations; B/A: of the second network to the first.\n"
-        "Convention: 1 MAC = one multiply-add of a convolution, linear layer, matrix product or attention; biases, normalisation,\n"
+        "Convention: 1 MAC = one multiply-add of a convolution, linear layer, matrix product or attention; "
+        "biases, normalisation,\n"
         "activation functions, pooling and additions are not counted."
     )
 

@@ -9,7 +9,21 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "convatlas"
 RANKS = (
-    ("version", "errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue", "claims"),
+    (
+        "version",
+        "errors",
+        "files",
+        "units",
+        "record",
+        "layout",
+        "paper",
+        "table",
+        "result",
+        "catalogue",
+        "claims",
+        "explaining",
+        "beside",
+    ),
     ("layers", "account", "data", "weights", "features", "foreign", "conventions", "onnx_account"),
     ("networks", "classifier", "opening"),
     ("train", "measure", "ship"),
