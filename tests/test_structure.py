@@ -27,7 +27,7 @@ RANKS = (
     ("layers", "account", "data", "weights", "features", "foreign", "conventions", "onnx_account"),
     ("networks", "classifier", "opening"),
     ("train", "measure", "ship"),
-    ("compare", "charts", "pages", "report", "diagram"),
+    ("compare", "charts", "pages", "report", "branches", "diagram"),
     ("demo", "cli", "__main__", "__init__"),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
