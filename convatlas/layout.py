@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 
 
 @dataclass(frozen=True)
@@ -18,18 +19,45 @@ class Column:
 Cell = str | int | float | None
 
 
-def text(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], total: Sequence[Cell] | None = None) -> str:
-    """Aligned columns for a terminal, with a rule above the totals; None is an empty cell."""
+# What a text that is too wide does without, first what is least asked for.
+SPARE = ("offset", "stride", "field", "saved", "backward MACs", "input", "activations")
+
+
+def text(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Cell]],
+    total: Sequence[Cell] | None = None,
+    width: int | None = None,
+) -> str:
+    """Aligned columns for a terminal, with a rule above the totals; None is an empty cell.
+
+    With a `width`, columns of SPARE are left out in that order until the text is not wider, and named in a last line.
+    It stays wider where the others do not fit.
+    """
     lines = [[c.name for c in columns], *([_cell(v) for v in row] for row in rows)]
     if total is not None:
         lines.append([_cell(v) for v in total])
     widths = [max(_width(line[i]) for line in lines) for i in range(len(columns))]
-    out = ["  ".join(_pad(v, w, c.number) for v, w, c in zip(line, widths, columns, strict=True)) for line in lines]
-    rule = "  ".join("─" * w for w in widths)
+    shown = _fitting(columns, widths, width)
+    out = ["  ".join(_pad(line[i], widths[i], columns[i].number) for i in shown) for line in lines]
+    rule = "  ".join("─" * widths[i] for i in shown)
     out.insert(1, rule)
     if total is not None:
         out.insert(len(out) - 1, rule)
+    if len(shown) < len(columns):
+        missing = ", ".join(c.name for i, c in enumerate(columns) if i not in shown)
+        out += ["", *wrap(f"Left out to fit {width} columns: {missing}.", max(width or 0, 20))]
     return "\n".join(line.rstrip() for line in out)
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int | None) -> list[int]:
+    """Which columns fit; all of them without a width."""
+    shown = list(range(len(columns)))
+    for name in SPARE:
+        if width is None or sum(widths[i] for i in shown) + 2 * (len(shown) - 1) <= width:
+            break
+        shown = [i for i in shown if columns[i].name != name]
+    return shown
 
 
 def markdown(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], total: Sequence[Cell] | None = None) -> str:

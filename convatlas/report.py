@@ -4,21 +4,17 @@ Nothing is loaded from anywhere: the charts' library and all data are inside. Wi
 as still pictures. Every text that came from a user is escaped, and a content security policy allows no script but ours.
 """
 
-import base64
-import hashlib
 import json
-import unicodedata
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from . import files, units
+from . import units
 from .charts import charts
 from .compare import Choice, Comparison, Entry, Limits, choose
 from .compare.runs import interval, machine
-from .errors import SaveFailed
-from .record import from_json, to_json
+from .pages import digest, legible, write_page
 from .result import now, versions
 
 # Draws each chart in place of its still picture. `ast` interprets Vega's expressions instead of compiling them, which
@@ -41,8 +37,6 @@ addEventListener("beforeprint", () => document.querySelectorAll("details").forEa
 
 
 EXPORTS = "window.vegaEmbed = vegaEmbed;"
-T = TypeVar("T")
-BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def report(comparison: Comparison, out: Path, *, choice: Choice | None = None) -> Path:
@@ -50,24 +44,9 @@ def report(comparison: Comparison, out: Path, *, choice: Choice | None = None) -
 
     Raises SaveFailed where the disk refuses.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     if choice is None and comparison.comparable:
         choice = choose(comparison, Limits())
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    page = environment.get_template("report.html").render(_content(comparison, choice))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SaveFailed(files.save_message(out, error)) from error
-    files.write(out, page)
-    return out
+    return write_page("report.html", _content(comparison, choice), out)
 
 
 def _content(comparison: Comparison, choice: Choice | None) -> dict[str, Any]:
@@ -77,7 +56,7 @@ def _content(comparison: Comparison, choice: Choice | None) -> dict[str, Any]:
     decided = legible(choice) if choice else None
     drawn = charts(shown)
     library = _library()
-    sources = {f"'sha256-{_digest(script)}'" for script in (library, DRAW)}
+    sources = {f"'sha256-{digest(script)}'" for script in (library, DRAW)}
     columns, rows = shown.table()
     return {
         "title": _title(shown),
@@ -115,32 +94,10 @@ def _library() -> str:
     return f"\n{vl_convert.javascript_bundle(EXPORTS)}\n"
 
 
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
 def _inside(text: str) -> str:
     """JSON that can stand in a <script> element: plain ASCII, and no character that ends it or begins another."""
     ascii_only = json.dumps(json.loads(text))
     return ascii_only.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def legible(thing: T) -> T:
-    """A copy with every control character and every mark that turns the reading direction spelled out."""
-
-    def mend(value: Any) -> Any:
-        if isinstance(value, str):
-            return "".join(map(_legible_character, value))
-        if isinstance(value, list):
-            return [mend(v) for v in value]
-        return {mend(k): mend(v) for k, v in value.items()} if isinstance(value, dict) else value
-
-    return from_json(type(thing), json.dumps(mend(json.loads(to_json(thing)))))
-
-
-def _legible_character(c: str) -> str:
-    hidden = c in BIDI or (unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t")
-    return f"[U+{ord(c):04X}]" if hidden else c
 
 
 def _title(comparison: Comparison) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import field as given
 from itertools import groupby
 from typing import Any
 
@@ -14,6 +15,7 @@ CONVENTION = (
     "biases, normalisation, activation functions, pooling and additions are not counted"
 )
 Shape = tuple[int, ...]
+Setting = dict[str, int | float | bool | str | tuple[int | float | str | bool | None, ...] | None]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Row:
     activation_bytes: int
     field: Shape | None = None  # receptive field on the input per axis; None where the output has no spatial axes
     stride: Shape | None = None  # input pixels between neighbouring outputs, per axis; None where there is only one
+    saved_bytes: int = 0  # what autograd keeps for the backward pass and no earlier call kept, parameters left out
+    backward_macs: int = 0  # of the gradients of inputs and weights, as far as each is needed
+    offset: Shape | None = None  # where on the input the field of the first output begins, per axis; -3 with padding 3
+    # what its formulas need besides shapes: kernel, stride, padding, eps, ...
+    setting: Setting = given(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Totals:
     activations: int
     activation_bytes: int
     field: Shape | None  # of the last feature map that still has a size (before global pooling)
+    saved_bytes: int = 0
+    backward_macs: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,14 +61,16 @@ class Table:
 
     @property
     def totals(self) -> Totals:
-        fields = [r.field for r in self.rows if r.field and r.stride and max(r.output[2:], default=1) > 1]
-        fields = fields or [r.field for r in self.rows if r.field]
+        rows = self.rows[::-1]
+        field = next((r.field for r in rows if r.field and r.stride and max(r.output[2:], default=1) > 1), None)
         return Totals(
-            sum(r.params for r in self.rows) + self.unused,
-            sum(r.macs for r in self.rows),
-            sum(r.activations for r in self.rows),
-            sum(r.activation_bytes for r in self.rows),
-            fields[-1] if fields else None,
+            sum([r.params for r in rows]) + self.unused,
+            sum([r.macs for r in rows]),
+            sum([r.activations for r in rows]),
+            sum([r.activation_bytes for r in rows]),
+            field or next((r.field for r in rows if r.field), None),
+            sum([r.saved_bytes for r in rows]),
+            sum([r.backward_macs for r in rows]),
         )
 
     def under(self, path: str) -> "Table":
@@ -71,7 +82,7 @@ class Table:
         """A row for all neighbouring operations under one module path of that many names.
 
         The catalogue's networks carry their papers' labels on top, so that one name gives the paper's own table. Counts
-        are summed; output, receptive field and stride are the last operation's.
+        are summed; output, receptive field, stride and offset are the last operation's.
         """
         groups = groupby(self.rows, lambda r: ".".join(r.path.split(".")[:depth]))
         rows = tuple(_merged(path, list(rows)) for path, rows in groups)
@@ -105,9 +116,10 @@ class Table:
 
     def _grid(self, render: Callable[..., str]) -> str:
         t = self.totals
-        total: list[Cell] = ["total", None, None, None, t.params, t.macs, units.size(t.activation_bytes), None, None]
-        given: list[list[Cell]] = [["input", None, None, units.shape(s), *[None] * 5] for s in self.input]
-        return render(COLUMNS, [*given, *(_cells(r, units.size) for r in self.rows)], total)
+        sizes = units.size(t.activation_bytes), units.size(t.saved_bytes)
+        total: list[Cell] = ["total", None, None, None, t.params, t.macs, t.backward_macs, *sizes, None, None, None]
+        inputs: list[list[Cell]] = [["input", None, None, units.shape(s), *[None] * 8] for s in self.input]
+        return render(COLUMNS, [*inputs, *(_cells(r, units.size) for r in self.rows)], total)
 
     def _notes(self) -> str:
         t = self.totals
@@ -115,6 +127,7 @@ class Table:
         lines = [
             f"{units.exact(t.params)} parameters, {units.exact(t.macs)} MACs, "
             f"{units.size(t.activation_bytes)} of activations{field}.",
+            f"Backward: {units.exact(t.backward_macs)} MACs, {units.size(t.saved_bytes)} kept for it.",
             f"Convention: {self.convention}.",
         ]
         if self.unused:
@@ -131,9 +144,12 @@ COLUMNS = (
     Column("output"),
     Column("parameters", True),
     Column("MACs", True),
+    Column("backward MACs", True),
     Column("activations", True),
+    Column("saved", True),
     Column("field", True),
     Column("stride", True),
+    Column("offset", True),
 )
 
 
@@ -159,6 +175,9 @@ def _merged(path: str, rows: list[Row]) -> Row:
         sum(r.activation_bytes for r in rows),
         placed[-1].field if placed else None,
         placed[-1].stride if placed else None,
+        sum(r.saved_bytes for r in rows),
+        sum(r.backward_macs for r in rows),
+        placed[-1].offset if placed else None,
     )
 
 
@@ -171,8 +190,10 @@ def _cells(r: Row, size: Callable[[int], str]) -> list[Cell]:
         units.shape(r.output),
         r.params,
         r.macs,
+        r.backward_macs,
         size(r.activation_bytes),
-        *map(_axes, (r.field, r.stride)),
+        size(r.saved_bytes),
+        *map(_axes, (r.field, r.stride, r.offset)),
     ]
 
 

@@ -9,11 +9,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "convatlas"
 RANKS = (
-    ("version", "errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue", "claims"),
-    ("layers", "account", "data", "weights", "features", "foreign"),
-    ("networks", "classifier", "split"),
+    ("version", "errors", "files", "units", "record", "layout", "paper", "table", "result")
+    + ("catalogue", "claims", "explaining", "beside"),
+    ("layers", "account", "data", "weights", "features", "foreign", "conventions", "onnx_account"),
+    ("networks", "classifier", "split", "opening"),
     ("train", "measure", "ship"),
-    ("compare", "charts", "report"),
+    ("compare", "charts", "pages", "report", "branches", "diagram"),
     ("demo", "cli", "__main__", "__init__"),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

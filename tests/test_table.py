@@ -21,6 +21,19 @@ row = st.builds(
     activations=counts,
     activation_bytes=counts,
     field=st.none() | st.tuples(st.integers(1, 99), st.integers(1, 99)),
+    saved_bytes=counts,
+    backward_macs=counts,
+    offset=st.none() | st.tuples(st.integers(-99, 9), st.integers(-99, 9)),
+    setting=st.fixed_dictionaries(
+        {},
+        optional={
+            "kernel": st.tuples(st.integers(1, 9), st.integers(1, 9)),
+            "bias": st.booleans(),
+            "eps": st.floats(0, 1),
+            "mode": st.sampled_from(["nearest", "bilinear"]),
+            "scale": st.none(),
+        },
+    ),
     stride=st.none() | st.tuples(st.integers(1, 9), st.integers(1, 9)),
 )
 table = st.builds(
@@ -33,6 +46,8 @@ def test_totals_are_the_sums_of_the_rows(t: Table) -> None:
     assert t.totals.params == sum(r.params for r in t.rows) + t.unused
     assert t.totals.macs == sum(r.macs for r in t.rows)
     assert t.totals.activation_bytes == sum(r.activation_bytes for r in t.rows)
+    assert t.totals.saved_bytes == sum(r.saved_bytes for r in t.rows)
+    assert t.totals.backward_macs == sum(r.backward_macs for r in t.rows)
 
 
 @given(table)
@@ -56,12 +71,19 @@ def test_every_form_shows_totals_and_convention(t: Table) -> None:
     for form in (t.as_text(), t.as_markdown(), t.as_html()):
         assert f"{t.totals.params:,} parameters, {t.totals.macs:,} MACs" in form
         assert "1 MAC = one multiply-add" in form
+        assert f"Backward: {t.totals.backward_macs:,} MACs, " in form
 
 
 def test_under_takes_a_module_and_what_is_inside_it() -> None:
     r = Row("", "relu", ((1,),), (1,), 1, 0, 0, 0)
     rows = tuple(Row(p, *list(vars(r).values())[1:]) for p in ("conv2", "conv2.0.bn", "conv20", ""))
     assert [x.path for x in Table("n", ((1,),), rows).under("conv2").rows] == ["conv2", "conv2.0.bn"]
+
+
+def test_rows_without_the_later_fields_have_defaults_and_can_be_hashed() -> None:
+    r = Row("", "relu", ((1,),), (1,), 1, 0, 0, 0, None, None)
+    assert (r.saved_bytes, r.backward_macs, r.offset, r.setting) == (0, 0, None, {})
+    assert len({r, Row("", "relu", ((1,),), (1,), 1, 0, 0, 0)}) == 1
 
 
 def test_what_was_not_counted_is_said() -> None:
@@ -81,7 +103,7 @@ def test_the_total_field_is_that_of_the_last_map_before_global_pooling() -> None
 @given(table, st.integers(1, 3))
 def test_stages_sum_to_the_same(t: Table, depth: int) -> None:
     staged = t.stages(depth)
-    for count in ("params", "macs", "activations", "activation_bytes"):
+    for count in ("params", "macs", "activations", "activation_bytes", "saved_bytes", "backward_macs"):
         assert getattr(staged.totals, count) == getattr(t.totals, count)
     paths = [r.path for r in staged.rows]
     assert all(path.count(".") < depth for path in paths)

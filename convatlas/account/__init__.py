@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import BadInput, ConvAtlasError
 from ..table import Table
 from .field import Shape, start
+from .leaves import shortcuts
 from .rules import FREE, RULES
 from .shape import ShapeTensor, new
 from .untouched import uncollected, untouched
@@ -37,9 +38,9 @@ def account(net: nn.Module, input: Input, *, name: str = "") -> Table:
     kind, place = _kind(modules.values())
     inputs = [_input(shape, kind, place) for shape in _several(input)]
     walk = Walk(modules, RULES, FREE)
-    with uncollected(), untouched(modules.values()):
+    with uncollected(), untouched(modules.values()), torch.inference_mode(False), torch.enable_grad():
         try:
-            with walk:
+            with walk, shortcuts(walk):
                 net(*inputs)
         except ConvAtlasError:
             raise

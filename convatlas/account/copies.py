@@ -1,6 +1,7 @@
 """Rules for functions that join or copy elements, or give them another type. Each makes a row."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -120,6 +121,13 @@ def on_cpu(walk: Walk, input: Tensor, *_: Any, **__: Any) -> Any:
     return to(walk, input, "cpu")
 
 
+def index_select(walk: Walk, input: Tensor, dim: int, index: Tensor) -> ShapeTensor:
+    x = walk.node(input)
+    dim = range(len(x.dims))[dim]
+    field = UNKNOWN if x.field and any(a.dim == dim for a in x.field) else x.field
+    return walk.compute((x,), (*x.dims[:dim], prod(dims(index)), *x.dims[dim + 1 :]), field)
+
+
 def embedding(walk: Walk, input: Tensor, weight: Tensor, *_: Any, **__: Any) -> ShapeTensor:
     """(...) and (entries, width) -> (..., width)."""
     field = field_of(input)
@@ -139,5 +147,6 @@ RULES: dict[str, Rule] = {
     "type": type_of,
     "cpu": on_cpu,
     "embedding": embedding,
+    "index_select": index_select,
     **{name: cast(kind) for name, kind in CASTS.items()},
 }

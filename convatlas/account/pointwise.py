@@ -15,7 +15,7 @@ from .walk import Rule, Walk
 # Element-wise functions by the name that torch, Tensor or torch.nn.functional gives them; `name_` and the operators'
 # __name__, __iname__ and __rname__ are the same function.
 ARITHMETIC = """
-add sub rsub subtract mul multiply floor_divide floordiv remainder mod fmod pow square abs absolute neg negative sign
+add sub rsub subtract mul multiply floor_divide floordiv remainder mod fmod pow square neg negative sign
 sgn ceil floor round trunc fix frac clamp clip clamp_min clamp_max maximum minimum fmax fmin lerp addcmul addcdiv
 masked_fill nan_to_num relu relu6 threshold hardtanh copysign copy fill zero uniform normal random exponential
 geometric cauchy log_normal bitwise_and bitwise_or bitwise_xor bitwise_not and or xor invert lshift rshift tril triu
@@ -36,7 +36,8 @@ NUMBERS = frozenset((int, float, bool, str, type(None)))
 
 
 def elementwise(kind: str, in_place: bool = False) -> Rule:
-    """Tensors meet element by element. `kind`: "keep" gives the inputs' type, "smooth" a floating one, "bool" bools."""
+    """Tensors meet element by element. `kind`: "keep" gives the inputs' type, "smooth" a floating one, "real" the
+    real one of complex numbers, "bool" bools."""
 
     def rule(walk: Walk, *args: Any, inplace: bool = False, **kwargs: Any) -> ShapeTensor:
         every = (*args, *kwargs.values()) if kwargs else args
@@ -52,7 +53,8 @@ def elementwise(kind: str, in_place: bool = False) -> Rule:
             if shape != x.dims:
                 raise ValueError
             return walk.overwrite(x, tensors, field)
-        out = walk.compute(tensors, shape, field, 0, torch.bool if kind == "bool" else _kind(kind, tensors, every))
+        kinds = torch.bool if kind == "bool" else _kind(kind, tensors, every)
+        out = walk.compute(tensors, shape, field, 0, kinds.to_real() if kind == "real" else kinds)
         for t in tensors:
             if t.steps is not None:
                 out.steps = _layout(tensors, shape)
@@ -115,9 +117,9 @@ def glu(walk: Walk, input: Tensor, dim: int = -1) -> ShapeTensor:
 
 
 def dropout(walk: Walk, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> ShapeTensor:
-    """No row outside training, where it is the identity. No random number is drawn."""
+    """No row outside training, or where nothing is dropped: it is the identity. No random number is drawn."""
     x = walk.node(input)
-    if not training:
+    if not training or not p:
         return x
     return walk.overwrite(x, (x,), x.field) if inplace else walk.compute((x,), x.dims, x.field)
 
@@ -149,7 +151,14 @@ def normalised(dim: int | None) -> Rule:
 
 
 def batch_norm(
-    walk: Walk, input: Tensor, a: Any = None, b: Any = None, weight: Any = None, bias: Any = None, *_: Any, **named: Any
+    walk: Walk,
+    input: Tensor,
+    a: Any = None,
+    b: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    *rest: Any,
+    **named: Any,
 ) -> ShapeTensor:
     """torch and torch.nn.functional give weights and statistics in different orders; all have one number a channel."""
     if "running_mean" in named:
@@ -159,7 +168,15 @@ def batch_norm(
     for t in (a, b, weight, bias):
         if t is not None and t.numel() != channels:
             raise ValueError
-    return walk.compute((input, a, b, weight, bias), shape, field_of(input))
+    rest = (*rest, *(False, 0.1, 1e-5)[len(rest) :])
+    training, eps = rest[0], rest[2]
+    weight = named.get("weight", weight)
+    walk.setting = {
+        "eps": named.get("eps", eps),
+        "training": named.get("training", training),
+        "affine": weight is not None,
+    }
+    return walk.compute((input, a, b, weight, named.get("bias", bias)), shape, field_of(input))
 
 
 def layer_norm(walk: Walk, input: Tensor, normalized_shape: Any, *args: Any, **kwargs: Any) -> ShapeTensor:
@@ -219,10 +236,9 @@ def reduced(kind: str = "keep", pair: str = "") -> Rule:
         out = walk.compute((x,), shape, along(x.field, x.dims, gone, keepdim), 0, out_kind)
         if not pair or (dim is None and pair != "both"):
             return out
-        second = walk.view(out, shape, out.field, None)
         if pair == "both":
-            return out, second
-        second.kind = torch.int64
+            return out, walk.beside(out, shape)
+        second = walk.beside(out, shape, torch.int64)
         return getattr(torch.return_types, pair)((out, second))
 
     return rule
@@ -266,6 +282,8 @@ EVERY = [
     *((name, "keep") for name in ARITHMETIC.split()),
     *((name, "smooth") for name in SMOOTH.split()),
     *((name, "bool") for name in QUESTIONS.split()),
+    ("abs", "real"),
+    ("absolute", "real"),
 ]
 RULES: dict[str, Rule] = {
     **{name: elementwise(kind) for name, kind in EVERY},

@@ -42,10 +42,10 @@ def convolution(n: int) -> Rule:
     ) -> ShapeTensor:
         shape = dims(input)
         try:
-            out, macs, channel, slides = plan(n, shape, weight.shape, stride, padding, dilation, groups)
+            out, macs, channel, slides, setting = plan(n, shape, weight.shape, stride, padding, dilation, groups)
         except TypeError:  # lists cannot be looked up
             tuples = (tuple(v) if isinstance(v, list) else v for v in (stride, padding, dilation))
-            out, macs, channel, slides = plan(n, shape, weight.shape, *tuples, groups)
+            out, macs, channel, slides, setting = plan(n, shape, weight.shape, *tuples, groups)
         if bias is not None and bias.numel() != out[channel]:
             raise ValueError
         field = field_of(input)
@@ -53,14 +53,20 @@ def convolution(n: int) -> Rule:
             field = slid(field, shape, channel, slides)
         if type(weight) is ShapeTensor and weight.field is not None:
             field = UNKNOWN
-        return walk.compute((input, weight, bias), out, field, macs)
+        walk.setting = {**setting, "bias": bias is not None}
+        return walk.compute((input, weight, bias), out, field, macs, None, backward(walk, macs, input, weight))
 
     return rule
 
 
+def backward(walk: Walk, macs: int, *factors: Tensor) -> int:
+    """A product's gradient for each of its factors costs as much as the product."""
+    return macs * sum(map(walk.wants, factors))
+
+
 @lru_cache(4096)
 def plan(n: int, shape: Shape, weight: Shape, stride: Any, padding: Any, dilation: Any, groups: int) -> tuple[Any, ...]:
-    """Output shape, MACs, the dimension of the channels, and (span, stride, padding before) for each spatial axis.
+    """Output shape, MACs, the dimension of the channels, (span, stride, padding before) for each spatial axis, setting.
 
     Remembered, since networks repeat their blocks; the span is d(k-1).
     """
@@ -77,7 +83,14 @@ def plan(n: int, shape: Shape, weight: Shape, stride: Any, padding: Any, dilatio
                 f"the window of {span + 1} is larger than the padded map of {length + both[i]}; give a larger input"
             )
     out = (*shape[:channel], cout, *size)
-    return out, prod(out) * share * prod(kernel), channel, tuple(zip(spans, steps, before, strict=True))
+    setting = {
+        "kernel": tuple(kernel),
+        "stride": steps,
+        "padding": padding if isinstance(padding, str) else tuple(before),
+        "dilation": several(dilation, n),
+        "groups": groups,
+    }
+    return out, prod(out) * share * prod(kernel), channel, tuple(zip(spans, steps, before, strict=True)), setting
 
 
 def _channels(shape: Shape, expected: int, n: int) -> int:
@@ -134,7 +147,12 @@ def transposed(n: int) -> Rule:
             )
             field = slid(field, shape, channel, slides)
         out = (*shape[:channel], share * int(options["groups"]), *size)
-        return walk.compute((input, weight, bias), out, field, prod(shape) * share * prod(kernel))
+        walk.setting = {
+            "kernel": tuple(kernel), "stride": s, "padding": p, "dilation": d,
+            "output_padding": more, "groups": int(options["groups"]), "bias": bias is not None,
+        }  # fmt: skip
+        macs = prod(shape) * share * prod(kernel)
+        return walk.compute((input, weight, bias), out, field, macs, None, backward(walk, macs, input, weight))
 
     return rule
 
@@ -148,7 +166,9 @@ def linear(walk: Walk, input: Tensor, weight: Tensor, bias: Tensor | None = None
             f"give an input whose last map has {fan_in} elements, or build the layer for {shape[-1]}"
         )
     field = contracted(field_of(input), shape, (len(shape) - 1,)) if field_of(weight) is None else UNKNOWN
-    return walk.compute((input, weight, bias), (*shape[:-1], fan_out), field, prod(shape) * fan_out)
+    macs, walk.setting = prod(shape) * fan_out, {"bias": bias is not None}
+    back = backward(walk, macs, input, weight)
+    return walk.compute((input, weight, bias), (*shape[:-1], fan_out), field, macs, None, back)
 
 
 def matmul(walk: Walk, input: Tensor, other: Tensor) -> ShapeTensor:
@@ -166,7 +186,8 @@ def product(walk: Walk, sources: tuple[Any, ...], a: Tensor, b: Tensor) -> Shape
         )
     batch = broadcast(left[:-2], right[:-2])
     out = (*batch, *m, *n)
-    return walk.compute(sources, out, _product_field(a, b, out), prod(out) * k)
+    macs = prod(out) * k
+    return walk.compute(sources, out, _product_field(a, b, out), macs, None, backward(walk, macs, a, b))
 
 
 def _product_field(a: Tensor, b: Tensor, out: Shape) -> Field:
@@ -234,16 +255,19 @@ def einsum(walk: Walk, equation: str, *operands: Any) -> ShapeTensor:
         for letter, n in zip(term, dims(t), strict=True):
             if size.setdefault(letter, n) != n:
                 raise ValueError
-    macs, have = 0, letters[0]
+    macs, back, have, wanting = 0, 0, letters[0], walk.wants(tensors[0])
     for i, term in enumerate(letters[1:], 1):
         later = set("".join(letters[i + 1 :]) + wanted)
         alone = {c for c in have + term if c not in later and (c in have) != (c in term)}
         together = set(have + term) - alone
         if together - later:
-            macs += prod(size[c] for c in together)
+            step = prod(size[c] for c in together)
+            macs, back = macs + step, back + step * (wanting + walk.wants(tensors[i]))
+        wanting = wanting or walk.wants(tensors[i])
         have = "".join(sorted(together & later))
     field: Field = UNKNOWN if any(field_of(t) is not None for t in tensors) else None
-    return walk.compute(tensors, tuple(size[c] for c in wanted), field, macs)
+    walk.setting = {"equation": equation}
+    return walk.compute(tensors, tuple(size[c] for c in wanted), field, macs, None, back)
 
 
 def _other_einsum(walk: Walk, equation: str, tensors: list[Tensor]) -> ShapeTensor:
@@ -272,8 +296,10 @@ def attention(
         raise ValueError
     out = (*q[:-1], v[-1])
     fed = any(field_of(t) is not None for t in (query, key, value))
-    macs = prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
-    return walk.compute((query, key, value, attn_mask), out, UNKNOWN if fed else None, macs)
+    scores, mix = prod(q[:-1]) * k[-2] * q[-1], prod(q[:-1]) * k[-2] * v[-1]
+    asks, answers = walk.wants(query), walk.wants(key)
+    back = scores * (asks + answers) + mix * ((asks or answers) + walk.wants(value))
+    return walk.compute((query, key, value, attn_mask), out, UNKNOWN if fed else None, scores + mix, None, back)
 
 
 MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
@@ -289,19 +315,26 @@ def multi_head(walk: Walk, *args: Any, **kwargs: Any) -> tuple[ShapeTensor, Shap
     batch, wide = (q[1] if len(q) == 3 else 1), q[-1]
     extra = (given["bias_k"] is not None) + bool(given["add_zero_attn"])
     source = k[0] + extra
-    macs = batch * (q[0] * wide * wide + k[0] * k[-1] * wide + v[0] * v[-1] * wide)  # projections
-    macs += batch * q[0] * source * 2 * wide  # query with keys, weights with values
-    macs += batch * q[0] * wide * wide  # output projection
+    learned = any(walk.wants(given[n]) for n in ("in_proj_weight", "q_proj_weight"))
+    macs = back = 0
+    for t, length, width in ((query, q[0], wide), (key, k[0], k[-1]), (value, v[0], v[-1])):
+        share = batch * length * width * wide  # its projection
+        macs, back = macs + share, back + share * (walk.wants(t) + learned)
+    within = learned or any(map(walk.wants, (query, key, value)))
+    share = batch * q[0] * source * wide  # query with keys, and weights with values
+    macs, back = macs + 2 * share, back + 4 * share * within
+    share = batch * q[0] * wide * wide  # output projection
+    macs, back = macs + share, back + share * (within + walk.wants(given["out_proj_weight"]))
     tensors = [query, key, value] + [
         t for t in given.values() if isinstance(t, Tensor) and not _among(t, (query, key, value))
     ]
     fed = any(field_of(t) is not None for t in (query, key, value))
-    out = walk.compute(tensors, q, UNKNOWN if fed else None, macs)
+    walk.setting = {"heads": int(given["num_heads"]), "dropout": float(given["dropout_p"])}
+    out = walk.compute(tensors, q, UNKNOWN if fed else None, macs, None, back)
     if not given["need_weights"]:
         return out, None
     heads = () if given["average_attn_weights"] else (given["num_heads"],)
-    weights = walk.view(out, (*((batch,) if len(q) == 3 else ()), *heads, q[0], source), out.field, None)
-    return out, weights
+    return out, walk.beside(out, (*((batch,) if len(q) == 3 else ()), *heads, q[0], source))
 
 
 def _among(t: Tensor, others: tuple[Tensor, ...]) -> bool:

@@ -1,5 +1,6 @@
 """All rules by the function that they answer for, and the names of functions that are free by the convention."""
 
+import inspect
 from types import GetSetDescriptorType
 from typing import Any
 
@@ -7,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import copies, pointwise, products, sources, views, windows
+from . import copies, pointwise, products, saving, sources, views, windows
 from .shape import ShapeTensor
-from .walk import Rule, Walk
+from .walk import Entry, Rule, Walk
 
-Rules = dict[Any, tuple[Rule, str]]
+Rules = dict[Any, Entry]
 PLACES = (torch, Tensor, F, torch._C._nn, torch.special, torch.linalg, torch.functional)
 
 # Functions that do no products of their inputs, or only move elements, and are too rare for a rule of their own.
@@ -38,8 +39,10 @@ def build() -> tuple[Rules, frozenset[str]]:
     rules: Rules = {}
     named = {**products.RULES, **windows.RULES, **pointwise.RULES, **views.RULES, **copies.RULES, **sources.RULES}
     for name, rule in named.items():
+        saves = saving.nothing if name in views.RULES else None if name in sources.RULES else saving.asked
+        saves = saving.BY_HAND.get(name, saves)
         for func in _found(name):
-            rules[func] = (rule, _operation(name))
+            rules[func] = (rule, _operation(name), saves, _names(rule))
     for names, make in (
         (sources.VALUES, sources.reading),
         (sources.QUESTIONS, sources.asking),
@@ -47,13 +50,13 @@ def build() -> tuple[Rules, frozenset[str]]:
     ):
         for name in names.split():
             for func in _found(name):
-                rules[func] = (make(name, func), name)
+                rules[func] = (make(name, func), name, None, ())
     for kind in (torch._C.TensorBase, Tensor):
         for name, attribute in vars(kind).items():
             if isinstance(attribute, (GetSetDescriptorType, property)):
                 getter = attribute.__get__
-                rules[getter] = (views.ATTRIBUTES.get(name) or _attribute(getter), name)
-                rules[attribute.__set__] = (_ignored, name)
+                rules[getter] = (views.ATTRIBUTES.get(name) or _attribute(getter), name, None, ())
+                rules[attribute.__set__] = (_ignored, name, None, ())
     counted = set(products.RULES)
     free = {_operation(n) for n in (set(named) - counted) | set(OTHERS.split())}
     return rules, frozenset(free)
@@ -61,6 +64,12 @@ def build() -> tuple[Rules, frozenset[str]]:
 
 def _found(name: str) -> list[Any]:
     return [getattr(place, name) for place in PLACES if callable(getattr(place, name, None))]
+
+
+def _names(rule: Rule) -> tuple[str, ...]:
+    """Of the arguments that a rule takes by position, behind the walk."""
+    given = list(inspect.signature(rule).parameters.values())[1:]
+    return tuple(p.name for p in given if p.kind is p.POSITIONAL_OR_KEYWORD)
 
 
 def _operation(name: str) -> str:

@@ -18,7 +18,20 @@ class ShapeTensor(Tensor):
     Reading the shape is by far the most frequent call, so it is answered here, without the way through torch.
     """
 
-    __slots__ = ("base", "dims", "fed", "field", "kind", "learned", "owes", "place", "steps")
+    __slots__ = (
+        "base",
+        "dims",
+        "fed",
+        "field",
+        "kept",
+        "kind",
+        "learned",
+        "needs",
+        "owes",
+        "place",
+        "steps",
+        "stood_for",
+    )
     dims: Shape  # its shape as a plain tuple
     kind: torch.dtype
     place: torch.device
@@ -28,11 +41,15 @@ class ShapeTensor(Tensor):
     owes: tuple[Tensor, ...]  # parameters that it shows a view of and that no operation has used yet
     steps: Shape | None  # strides; None: contiguous
     base: "ShapeTensor | None"  # whose elements it shows, where it is a view
+    needs: bool  # a gradient is wanted for it: autograd's requires_grad
+    kept: bool  # autograd keeps its memory for the backward pass; says nothing about a view
+    stood_for: Tensor | None  # the parameter, buffer or constant that it stands for
 
     shape = property(lambda self: torch.Size(self.dims))
     dtype = property(attrgetter("kind"))
     device = property(attrgetter("place"))
     ndim = property(lambda self: len(self.dims))
+    requires_grad = property(attrgetter("needs"), lambda self, wanted: None)
 
     def size(self, dim: int | None = None) -> Any:
         return torch.Size(self.dims) if dim is None else self.dims[dim]
@@ -70,8 +87,9 @@ def new(dims: Shape, kind: torch.dtype, place: torch.device, steps: Shape | None
     t.place = place
     t.steps = steps
     t.field = t.base = None
-    t.fed = t.learned = False
+    t.fed = t.learned = t.needs = t.kept = False
     t.owes = ()
+    t.stood_for = None
     return t
 
 
@@ -135,3 +153,37 @@ def restrided(t: ShapeTensor, shape: Shape) -> Shape | None:
         if d > 0:
             step, have, shown = steps[d - 1], 1, 1
     return tuple(out) if place == -1 else None
+
+
+def channels_last(shape: Shape, steps: Shape | None) -> bool:
+    """Whether torch takes this layout for channels last (c10's is_channels_last_strides), which convolutions keep."""
+    if steps is None or len(shape) not in (4, 5):
+        return False
+    least = 0
+    if steps[1] == 0:
+        return False
+    for d in (1, *range(len(shape) - 1, 1, -1), 0):
+        if shape[d] == 0 or steps[d] < least:
+            return False
+        if d == 0 and least == steps[1]:
+            return False
+        least = steps[d] * max(shape[d], 1)
+    return True
+
+
+def channels_last_strides(shape: Shape) -> Shape:
+    n, c, *space = shape
+    first, *inner, last = contiguous((n, *space, c))
+    return (first, last, *inner)
+
+
+def like(t: ShapeTensor) -> Shape | None:
+    """Strides of `empty_like`: those of a dense layout; else dense ones in the same order of strides."""
+    if t.steps is None:
+        return None
+    order = sorted(range(len(t.dims)), key=lambda d: (t.steps[d], -d))  # type: ignore[index]
+    out, step = [0] * len(t.dims), 1
+    for d in order:
+        out[d] = step
+        step *= max(t.dims[d], 1)
+    return plain(t.dims, tuple(out))

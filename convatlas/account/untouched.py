@@ -22,17 +22,23 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+EMPTY: dict[str, Any] = {}
+
+
 @contextmanager
 def untouched(modules: Collection[nn.Module]) -> Iterator[None]:
-    """Puts back what a forward pass sets on its modules: attributes, parameters, buffers, lists; and the random states.
+    """Puts back what a forward pass sets on its modules (attributes, parameters, lists, dicts), and random states.
 
     A forward may set attributes: old-style weight_norm sets `weight` at each call. torch's own random state needs no
     guard, since no torch function runs; Python's and numpy's are put back only where they were used.
     """
-    dicts = [d for m in modules for d in (m.__dict__, m._parameters, m._buffers, m._modules)]
-    before = [d.copy() for d in dicts]
-    own = [m for m in modules if not type(m).__module__.startswith("torch.nn.")]  # torch's layers collect nothing
-    lists = [(v, v.copy()) for m in own for v in m.__dict__.values() if type(v) is list]
+    owns = [m.__dict__ for m in modules]
+    dicts = [d for own in owns for d in (own, own["_parameters"], own["_buffers"], own["_modules"])]
+    before = [d.copy() if d else EMPTY for d in dicts]
+    torchs = {kind for kind in set(map(type, modules)) if kind.__module__.startswith("torch.nn.")}
+    held = [v for m in modules if type(m) not in torchs for v in m.__dict__.values()]  # torch's layers collect nothing
+    lists = [(v, v.copy()) for v in held if type(v) is list]
+    caches = [(v, v.copy()) for v in held if type(v) is dict]  # LeViT keeps what it worked out for each device
     state = random.getstate()
     numpy_random = sys.modules.get("numpy.random")
     numpy_state = numpy_random.get_state() if numpy_random else ()
@@ -42,6 +48,9 @@ def untouched(modules: Collection[nn.Module]) -> Iterator[None]:
         if not _same(dicts, before):
             for now, then in zip(dicts, before, strict=True):
                 _restore(now, then)
+        for cache, content in caches:
+            if not _same(cache, content):
+                _restore(cache, content)
         for collected, entries in lists:
             if not _same(collected, entries):
                 collected[:] = entries
@@ -63,7 +72,7 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a.tobytes() == b.tobytes()) if hasattr(a, "tobytes") else bool(a == b)
 
 
-def _restore(now: dict[str, Any], then: dict[str, Any]) -> None:
+def _restore(now: dict[Any, Any], then: dict[Any, Any]) -> None:
     """Key by key, never empty in between: another thread may be using the module."""
     for key in [k for k in now if k not in then]:
         del now[key]

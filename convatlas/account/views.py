@@ -53,6 +53,7 @@ def view(walk: Walk, input: Tensor, *args: Any, **kwargs: Any) -> ShapeTensor:
             raise TypeError
         out = walk.view(x, x.dims, x.field, x.steps)
         out.kind = args[0]
+        out.needs = out.needs and (out.kind.is_floating_point or out.kind.is_complex)
         return out
     return _as(walk, x, _filled(sizes_of(args), x.dims), False)
 
@@ -264,17 +265,12 @@ def setitem(walk: Walk, input: Tensor, index: Any, value: Any) -> None:
     walk.overwrite(x, sources, x.field if len(sources) == 1 or not fed else UNKNOWN)
 
 
-def index_select(walk: Walk, input: Tensor, dim: int, index: Tensor) -> ShapeTensor:
-    x = walk.node(input)
-    dim = range(len(x.dims))[dim]
-    field = UNKNOWN if x.field and any(a.dim == dim for a in x.field) else x.field
-    return walk.compute((x,), (*x.dims[:dim], prod(dims(index)), *x.dims[dim + 1 :]), field)
-
-
 def same_elements(walk: Walk, input: Tensor, *_: Any, **__: Any) -> ShapeTensor:
-    """detach, alias, .data: a view without more."""
+    """detach, .data: a view that takes no gradient back."""
     x = walk.node(input)
-    return walk.view(x, x.dims, x.field, x.steps)
+    out = walk.view(x, x.dims, x.field, x.steps)
+    out.needs = False
+    return out
 
 
 RULES: dict[str, Rule] = {
@@ -305,7 +301,6 @@ RULES: dict[str, Rule] = {
     "__iter__": iterate,
     "__getitem__": getitem,
     "__setitem__": setitem,
-    "index_select": index_select,
     "detach": same_elements,
     "__deepcopy__": same_elements,
 }

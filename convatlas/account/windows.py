@@ -43,6 +43,7 @@ def slide(walk: Walk, input: Tensor, n: int, windows: tuple[Any, Any, Any, Any],
     if field:
         places = [(a, a.dim - lead) for a in field]
         field = tuple(window(a, d[i] * (k[i] - 1), s[i], p[i]) if i >= 0 else a for a, i in places)
+    walk.setting = {"kernel": k, "stride": s, "padding": p, "dilation": d, "ceil_mode": bool(ceil)}
     return walk.compute((input,), (*shape[:lead], *size), field)
 
 
@@ -65,9 +66,7 @@ def max_pool(n: int, indices: bool = False) -> Rule:
 
 def _places(walk: Walk, out: ShapeTensor) -> ShapeTensor:
     """Where each maximum stood."""
-    places = walk.view(out, out.dims, out.field, None)
-    places.kind = torch.int64
-    return places
+    return walk.beside(out, out.dims, torch.int64)
 
 
 def avg_pool(n: int) -> Rule:
@@ -81,7 +80,10 @@ def avg_pool(n: int) -> Rule:
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> ShapeTensor:
-        return slide(walk, input, n, (kernel_size, stride, padding, 1), ceil_mode)
+        out = slide(walk, input, n, (kernel_size, stride, padding, 1), ceil_mode)
+        if walk.notes and walk.notes[-1]["output"] is out.dims:
+            walk.notes[-1]["setting"] |= {"count_include_pad": bool(count_include_pad), "divisor": divisor_override}
+        return out
 
     return rule
 
@@ -108,6 +110,7 @@ def adaptive(n: int, indices: bool = False) -> Rule:
         field = field_of(input)
         if field:
             field = tuple(_adapted(a, shape, size[a.dim - lead]) if a.dim >= lead else a for a in field)
+        walk.setting = {"size": size}
         out = walk.compute((input,), (*shape[:lead], *size), field)
         return (out, _places(walk, out)) if indices or return_indices else out
 

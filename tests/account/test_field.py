@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from convatlas.account import account
+from convatlas.errors import BadInput
 from convatlas.table import Row, Table
 
 # ---- Published figures (distill.pub/2019/computing-receptive-fields); arithmetic for what it lacks -------------------
@@ -271,25 +272,62 @@ def support(net: nn.Module, shape: tuple[int, int]) -> tuple[tuple[int, int], tu
     return tuple(int(r[-1] - r[0]) + 1 for r in reached), tuple((int(r[0]), int(r[-1])) for r in reached)
 
 
-def drawn_support(net: nn.Module, shape: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The same for a network that was drawn, passing over one whose maps vanish and one that sees padding alone."""
-    try:
-        return support(net, shape)
-    except (RuntimeError, IndexError):
-        reject()
-
-
-@settings(max_examples=120, deadline=None)
-@given(networks(), st.integers(61, 64), st.integers(66, 70))
-def test_field_is_the_support_of_the_gradient(net: nn.Sequential, height: int, width: int) -> None:
+def check_field_and_offset(net: nn.Sequential, size: tuple[int, int]) -> None:
+    """Begin and extent of the centre element's field, per axis, against the pixels that its gradient reaches."""
     net.append(nn.ReLU())  # a cut is a view and makes no row: its field shows here
-    extent, ends = drawn_support(net, (height, width))
-    table = account(net, torch.empty(1, 1, height, width, dtype=torch.float64, device="meta"))
-    stride, output = table.rows[-1].stride, table.rows[-1].output
+    x = torch.empty(1, 1, *size, dtype=torch.float64, device="meta")
+    try:
+        row = account(net, x).rows[-1]
+    except BadInput:  # drawn deeper than the map is large
+        with pytest.raises(RuntimeError):
+            net(torch.zeros(1, 1, *size, dtype=torch.float64))
+        return
+    try:
+        extent, ends = support(net, size)
+    except IndexError:  # it sees padding alone
+        reject()
     # At the border padding hides a part of the field; the promise is about elements that see nothing of it.
-    assume(all(a > 4 and b < n - 5 for (a, b), n in zip(ends, (height, width), strict=True)))
-    assume(stride and all(s * o > n - 24 for s, o, n in zip(stride, output[2:], (height, width), strict=True)))
-    assert table.rows[-1].field == extent
+    assume(all(a > 4 and b < n - 5 for (a, b), n in zip(ends, size, strict=True)))
+    assume(row.stride and all(s * o > n - 24 for s, o, n in zip(row.stride, row.output[2:], size, strict=True)))
+    begins = tuple(f + (o - 1) // 2 * s for f, s, o in zip(row.offset, row.stride, row.output[2:], strict=True))
+    assume(all(b >= 0 and b + f <= n for b, f, n in zip(begins, row.field, size, strict=True)))
+    assert (row.field, begins) == (extent, tuple(a for a, _ in ends))
+
+
+@settings(max_examples=100, deadline=None)
+@given(networks(), st.integers(61, 64), st.integers(66, 70))
+def test_field_and_offset_are_the_support_of_the_gradient(net: nn.Sequential, height: int, width: int) -> None:
+    check_field_and_offset(net, (height, width))
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None)
+@given(networks(), st.integers(90, 97), st.integers(100, 104))
+def test_field_and_offset_of_many_networks(net: nn.Sequential, height: int, width: int) -> None:
+    check_field_and_offset(net, (height, width))
+
+
+@pytest.mark.parametrize(
+    ("layer", "offset"),
+    [
+        (nn.Conv2d(3, 4, 7, 2, 3), (-3, -3)),
+        (nn.Conv2d(3, 4, (1, 5), 1, (0, 2), (1, 2)), (0, -2)),
+        (nn.ConvTranspose2d(3, 4, 3, 1, 0), (-2, -2)),  # the first output meets the last column of the kernel
+        (nn.MaxPool2d(3, 2, 1), (-1, -1)),
+        (nn.ZeroPad2d((3, 0, 1, 0)), (-1, -3)),
+        (nn.Identity(), (0, 0)),
+        (nn.AdaptiveAvgPool2d(1), (0, 0)),
+    ],
+)
+def test_offset_of_one_layer(layer: nn.Module, offset: tuple[int, int]) -> None:
+    assert account(nn.Sequential(layer, nn.ReLU()), (3, 32, 32)).rows[-1].offset == offset
+
+
+def test_offsets_of_branches_join_at_the_smaller() -> None:
+    """3x3 after 7x7 stride 2: -3 and then one output of 2 pixels more; the shortcut begins at -3."""
+    net = nn.Sequential(nn.Conv2d(1, 1, 7, 2, 3), Branches([nn.Conv2d(1, 1, 3, 1, 1), nn.Identity()], True), nn.ReLU())
+    assert [r.offset for r in account(net, (1, 32, 32)).rows] == [(-3, -3), (-5, -5), (-5, -5), (-5, -5)]
+    assert account(nn.Linear(4, 3), (2, 4)).rows[0].offset is None
 
 
 @st.composite

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from convatlas.account import account
 from convatlas.account.walk import Walk
 from convatlas.errors import BadInput
+from convatlas.table import read_table
 
 X = (2, 6, 8, 10)
 
@@ -348,3 +349,82 @@ def test_broadcasting_is_torchs(shapes: list[list[int]]) -> None:
             account(Sum(), inputs)
         return
     assert account(Sum(), inputs).rows[-1].output == tuple(expected)
+
+
+IN_PLACE: list[Callable[[Tensor], Any]] = [
+    lambda x: x.relu_(),
+    lambda x: F.relu(x, inplace=True),
+    lambda x: F.relu6(x, inplace=True),
+    lambda x: F.silu(x, inplace=True),
+    lambda x: F.hardswish(x, inplace=True),
+    lambda x: F.leaky_relu_(x, 0.1),
+    lambda x: x.sigmoid_(),
+    lambda x: x.mul_(x.sigmoid()),
+    lambda x: x.div_(2).add_(1),
+    lambda x: x.__iadd__(x.exp()),
+    lambda x: F.dropout(x, 0.5, True, True),
+    lambda x: x.clamp_(0, 1),
+    lambda x: x.masked_fill_(x > 0, 2.0),
+]
+
+
+class Learned(Of):
+    """The function behind a product with a parameter, so that its input wants a gradient."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__(function)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Any:
+        result = self.function(x * self.scale)
+        WANTED.extend(t.requires_grad for t in (result if isinstance(result, (tuple, list)) else [result]))
+        return result
+
+
+WANTED: list[bool] = []
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize(
+    "function", VIEWS + COPIES + ELEMENTWISE + REDUCTIONS + WINDOWS + PRODUCTS + IN_PLACE, ids=name
+)
+def test_what_is_saved_is_torchs(function: Callable[[Tensor], Any], kept_by_autograd: Callable[..., int]) -> None:
+    net = Learned(function)
+    WANTED.clear()
+    expected = kept_by_autograd(net, torch.zeros(X))
+    wanted = list(WANTED)
+    WANTED.clear()
+    table = account(net, torch.zeros(X))
+    assert (table.totals.saved_bytes, WANTED, table.uncounted) == (expected, wanted, ())
+
+
+SETTINGS: list[tuple[Callable[[Tensor], Any], dict[str, Any]]] = [
+    (
+        lambda x: F.conv2d(x, torch.zeros(4, 3, 3, 2), None, (2, 1), (1, 0), 2, 2),
+        {"kernel": (3, 2), "stride": (2, 1), "padding": (1, 0), "dilation": (2, 2), "groups": 2, "bias": False},
+    ),
+    (
+        lambda x: F.max_pool2d(x, 3, None, 1, ceil_mode=True),
+        {"kernel": (3, 3), "stride": (3, 3), "padding": (1, 1), "dilation": (1, 1), "ceil_mode": True},
+    ),
+    (lambda x: F.adaptive_avg_pool2d(x, (3, None)), {"size": (3, 10)}),
+    (lambda x: F.batch_norm(x, torch.zeros(6), torch.ones(6)), {"eps": 1e-5, "training": False, "affine": False}),
+    (lambda x: F.linear(x, torch.zeros(7, 10), torch.zeros(7)), {"bias": True}),
+    (lambda x: x.softmax(-1), {"dim": -1}),
+    (lambda x: x.mean((2, 3), keepdim=True), {"dim": (2, 3), "keepdim": True}),
+    (lambda x: torch.cat([x, x], dim=1), {"dim": 1}),
+    (lambda x: x * 0.5, {"values": (0.5,)}),
+    (lambda x: x.clamp(min=float("-inf")), {"min": "-inf"}),
+    (lambda x: F.layer_norm(x, (8, 10), eps=1e-6), {"normalized_shape": (8, 10), "eps": 1e-6}),
+    (lambda x: F.pad(x, (1, 2, 3, 1), mode="reflect"), {"pad": (1, 2, 3, 1), "mode": "reflect"}),
+    (lambda x: x.relu(), {}),
+]
+
+
+@pytest.mark.parametrize(("function", "setting"), SETTINGS)
+def test_settings_of_a_call(function: Callable[[Tensor], Any], setting: dict[str, Any]) -> None:
+    table = account(Of(function), torch.empty(X, device="meta"))
+    found = table.rows[0].setting
+    assert {k: v for k, v in found.items() if k in setting} == setting
+    assert set(found) - set(setting) <= {"value", "eps", "weight", "bias"}
+    assert read_table(table.as_json()) == table

@@ -67,6 +67,7 @@ class Restless(nn.Module):
         self.register_buffer("mean", torch.zeros(4))
         self.scale = nn.Parameter(torch.ones(4, 1, 1))
         self.seen: list[Tensor] = []
+        self.cache: dict[str, Tensor] = {"kept": torch.ones(4)}
         self.last: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,6 +82,8 @@ class Restless(nn.Module):
         x = x[:, torch.randperm(4)] * random.random() * np.random.rand()
         self.last = x
         self.seen.append(x)
+        self.cache["shape"] = x
+        self.cache["kept"] = x
         self.fresh = x.shape
         del self.conv.padding_mode
         return F.dropout2d(F.rrelu(x, training=True), training=True)
@@ -93,6 +96,7 @@ def test_a_restless_network(training: bool) -> None:
         account(net, (3, 9, 9))
     assert net[0].last is None
     assert net[0].seen == []
+    assert {k: type(v) for k, v in net[0].cache.items()} == {"kept": Tensor}
 
 
 @pytest.mark.parametrize("training", [True, False])
