@@ -24,7 +24,7 @@ RANKS = (
         "explaining",
         "beside",
     ),
-    ("layers", "account", "data", "weights", "features", "foreign", "conventions", "onnx_account"),
+    ("layers", "account", "data", "weights", "features", "foreign", "conventions", "onnx_account", "memory"),
     ("networks", "classifier", "opening"),
     ("train", "measure", "ship"),
     ("compare", "charts", "pages", "report", "branches", "diagram"),
