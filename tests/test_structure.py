@@ -9,8 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "convatlas"
 RANKS = (
-    ("version", "errors", "files", "units", "record", "layout", "paper", "table", "result")
-    + ("catalogue", "claims", "explaining", "beside"),
+    tuple(["version", "errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue", "claims", "explaining", "beside"]),
     ("layers", "account", "data", "weights", "features", "foreign", "conventions", "onnx_account", "memory"),
     ("networks", "classifier", "split", "opening"),
     ("train", "measure", "ship"),
