@@ -9,7 +9,7 @@ demo: $(VENV)/.installed  ## install, then run the main job on the embedded digi
 	$(BIN)/convatlas demo
 
 test: $(VENV)/.installed-dev  ## install, then run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-long: $(VENV)/.installed-dev  ## the slow tests too
 	$(BIN)/python -m pytest -m "slow or not slow"
@@ -19,7 +19,7 @@ check: $(VENV)/.installed-dev  ## everything, fastest first
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python tools/generate.py --check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

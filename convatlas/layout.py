@@ -20,7 +20,7 @@ Cell = str | int | float | None
 
 
 # What a text that is too wide does without, first what is least asked for.
-SPARE = ("offset", "stride", "field", "saved", "backward MACs", "input", "activations")
+SPARE = ("offset", "saved", "backward MACs", "stride", "input", "share", "field", "activations")
 
 
 def text(

@@ -39,19 +39,29 @@ class Opened:
     name: str
 
 
-def open_network(name: str, input: Shape | None = None, *, meta: bool = True) -> Opened:
+def open_network(name: str, input: Shape | None = None, *, meta: bool = True, training: bool = False) -> Opened:
     """Builds the network of that name, without weights: nothing is downloaded.
 
     `name` is a network of the catalogue, `torchvision:resnet50`, `timm:resnet50`, `file.py:callable` or
     `package.module:callable`. The callable takes no arguments and gives an nn.Module; a module itself does as well.
     This runs the code of that file or package. `input` is (C,H,W), or a shape with its batch; without it, it is the
     network's own, which a file's network may state as `input_size`, or else 3x224x224. Auxiliary classifiers, which
-    nothing but training uses, are dropped.
+    nothing but training uses, are dropped, but not with `training`, which gives it in training mode.
 
     On the meta device where the constructor allows it and `meta` is true, else on the CPU. The global random state of
     torch is left as it was. Raises UnknownName, BadInput, and UsageError where a library or a module is missing or the
     opened code fails, with file and line.
     """
+    opened = _open(name, input, meta)
+    if training:
+        opened.net.train()
+    else:
+        opened.net.eval()
+        drop_heads(opened.net)
+    return opened
+
+
+def _open(name: str, input: Shape | None, meta: bool) -> Opened:
     origin, colon, inner = name.rpartition(":")
     if not colon:
         if name.endswith(".py"):
@@ -126,7 +136,6 @@ def _of_code(name: str, origin: str, inner: str, input: Shape | None, meta: bool
                 raise UnknownName("callable", part, names, f"{origin} has none of its own")
             found = getattr(found, part)
         if isinstance(found, nn.Module):
-            found.eval()
             return Opened(found, (_checked(input) if input is not None else _own_input(found),), name)
         if not callable(found):
             raise BadInput(
@@ -140,8 +149,6 @@ def _opened(make: Callable[[], Any], shape: Shape, name: str, meta: bool, code: 
     net = _make(make, name, meta, code)
     if not isinstance(net, nn.Module):
         raise BadInput(f"{name} gave {type(net).__name__}; it must give an nn.Module")
-    net.eval()
-    drop_heads(net)
     return Opened(net, (_checked(shape),), name)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as given
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -88,17 +89,26 @@ class Table:
         rows = tuple(_merged(path, list(rows)) for path, rows in groups)
         return Table(self.network, self.input, rows, self.unused, self.uncounted, self.convention)
 
+    def by(self, count: str) -> "Table":
+        """The rows with the largest first: by params, macs, backward_macs, activations (bytes) or saved (bytes)."""
+        key = {"activations": "activation_bytes", "saved": "saved_bytes"}.get(count, count)
+        rows = tuple(sorted(self.rows, key=lambda r: -getattr(r, key)))
+        return Table(self.network, self.input, rows, self.unused, self.uncounted, self.convention)
+
     def as_json(self) -> str:
         """One line of JSON with name, input, rows, totals, uncounted and convention; `read_table` reads it back."""
         record: dict[str, Any] = {f: getattr(self, f) for f in self.__dataclass_fields__}
         return to_json({**record, "totals": self.totals})
 
     def as_csv(self) -> str:
-        """A line a row, exact integers, no totals."""
-        return csv_text(COLUMNS, [_cells(r, str) for r in self.rows])
+        """A line a row, exact integers, no totals and no shares."""
+        kept = [i for i, column in enumerate(COLUMNS) if column.name != "share"]
+        rows = [_cells(r, str, 0) for r in self.rows]
+        return csv_text([COLUMNS[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
-    def as_text(self) -> str:
-        return f"{self._title()}\n\n{self._grid(text)}\n\n{self._notes()}"
+    def as_text(self, width: int | None = None) -> str:
+        """Aligned columns; with a width, those that are least asked for are left out until it fits."""
+        return f"{self._title()}\n\n{self._grid(partial(text, width=width))}\n\n{self._notes()}"
 
     def as_markdown(self) -> str:
         return f"**{self._title()}**\n\n{self._grid(markdown)}\n\n{self._notes()}"
@@ -117,9 +127,22 @@ class Table:
     def _grid(self, render: Callable[..., str]) -> str:
         t = self.totals
         sizes = units.size(t.activation_bytes), units.size(t.saved_bytes)
-        total: list[Cell] = ["total", None, None, None, t.params, t.macs, t.backward_macs, *sizes, None, None, None]
-        inputs: list[list[Cell]] = [["input", None, None, units.shape(s), *[None] * 8] for s in self.input]
-        return render(COLUMNS, [*inputs, *(_cells(r, units.size) for r in self.rows)], total)
+        total: list[Cell] = [
+            "total",
+            None,
+            None,
+            None,
+            t.params,
+            t.macs,
+            None,
+            t.backward_macs,
+            *sizes,
+            None,
+            None,
+            None,
+        ]
+        inputs: list[list[Cell]] = [["input", None, None, units.shape(s), *[None] * 9] for s in self.input]
+        return render(COLUMNS, [*inputs, *(_cells(r, units.size, t.macs) for r in self.rows)], total)
 
     def _notes(self) -> str:
         t = self.totals
@@ -144,6 +167,7 @@ COLUMNS = (
     Column("output"),
     Column("parameters", True),
     Column("MACs", True),
+    Column("share", True),
     Column("backward MACs", True),
     Column("activations", True),
     Column("saved", True),
@@ -181,7 +205,7 @@ def _merged(path: str, rows: list[Row]) -> Row:
     )
 
 
-def _cells(r: Row, size: Callable[[int], str]) -> list[Cell]:
+def _cells(r: Row, size: Callable[[int], str], total: int) -> list[Cell]:
     inputs = " ".join(units.shape(s) for s in r.inputs)
     return [
         r.path,
@@ -190,6 +214,7 @@ def _cells(r: Row, size: Callable[[int], str]) -> list[Cell]:
         units.shape(r.output),
         r.params,
         r.macs,
+        units.percent(r.macs / total) if total and r.macs else None,
         r.backward_macs,
         size(r.activation_bytes),
         size(r.saved_bytes),

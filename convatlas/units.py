@@ -1,6 +1,8 @@
 """Numbers as people read them; the only place that formats. Counts stay exact integers until they come here."""
 
+from fractions import Fraction
 from math import floor, log10
+from re import fullmatch
 
 SI = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
@@ -60,6 +62,15 @@ def read_shape(text: str) -> tuple[int, ...]:
     if not dims or min(dims) < 1:
         raise ValueError(f"{text!r} is no shape")
     return dims
+
+
+def read_size(text: str) -> int:
+    """Bytes: "24GB" -> 24000000000, "8 GiB" -> 8589934592. Raises ValueError."""
+    found = fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B", text.strip())
+    if not found:
+        raise ValueError(f"{text!r} is no size")
+    power = " kMGT".index(found[2] or " ")
+    return int(Fraction(found[1]) * (1024 if found[3] else 1000) ** power)
 
 
 def _significant(x: float, digits: int) -> str:

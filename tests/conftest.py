@@ -1,9 +1,14 @@
 """What the tests share: the big data sets, when they are there."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +21,17 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.fail(f"CONVATLAS_DATA names {path}, which is no folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def steady() -> "Callable[[nn.Module], nn.Module]":
+    """steady(net): the network with every branch taking part in training, where chance drops some."""
+
+    def switch(net: "nn.Module") -> "nn.Module":
+        for module in net.modules():
+            for gate, value in (("drop_path", 0.0), ("survival", 1.0)):
+                if hasattr(module, gate):
+                    setattr(module, gate, value)
+        return net
+
+    return switch

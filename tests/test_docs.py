@@ -91,7 +91,10 @@ def test_the_readme_tells_every_verb(page: str) -> None:
     assert [v for v in VERBS if f"`{v}" not in text] == []
 
 
-def test_the_table_in_the_readme_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_in_the_readme_is_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
     shown = next(t for t in blocks(ROOT / "README.md", "") if t.startswith("$ convatlas table alexnet_one_tower"))
     assert main(["table", "alexnet_one_tower"]) == 0
     assert shown.splitlines()[1:] == capsys.readouterr().out.splitlines()

@@ -1,7 +1,7 @@
 """Every formula that is shown is worked out again here, by Python, and must come to its own result and to the row's."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from math import ceil, floor
 from pathlib import Path
@@ -99,12 +99,16 @@ CATALOGUE = [pytest.param(n, marks=pytest.mark.slow) if "1202" in n else n for n
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_every_row_of_the_catalogues_networks(name: str, training: bool) -> None:
+def test_every_row_of_the_catalogues_networks(
+    name: str, training: bool, steady: Callable[[nn.Module], nn.Module]
+) -> None:
     with torch.device("meta"):
-        net = build(name).train(training)
+        net = steady(build(name).train(training))
     rows = assert_explained(account(net, (2, *NETWORKS[name].input), name=name))
     assert len(set(formulas(rows, "MACs"))) == 1
-    assert not any("no single window" in t for x in rows for _, t in x.lines)
+    # torchvision's auxiliary heads pool 14x14 to 4x4, whose windows have two sizes.
+    plain = [x for x in rows if not (name == "googlenet_bn" and x.path.startswith("aux"))]
+    assert not any("no single window" in t for x in plain for _, t in x.lines)
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)

@@ -9,7 +9,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "convatlas"
 RANKS = (
-    tuple(["version", "errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue", "claims", "explaining", "beside"]),
+    (
+        *("version", "errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue"),
+        *("claims", "explaining", "beside"),
+    ),
     ("layers", "account", "data", "weights", "features", "foreign", "conventions", "onnx_account", "memory"),
     ("networks", "classifier", "split", "opening"),
     ("train", "measure", "ship"),
@@ -94,6 +97,7 @@ def test_torch_is_imported_only_where_it_may_be(path: Path) -> None:
 
 
 LIGHT = ["--help", "--version", "list", "list --json", "claims", "claims lenet", "table resnet50", "table lenet5 --csv"]
+LIGHT += ["table vgg16 --explain fc6", "table plain34 --vs resnet34", "table googlenet --mermaid --depth 2"]
 
 
 @pytest.mark.parametrize("line", LIGHT)

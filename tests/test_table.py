@@ -60,7 +60,7 @@ def test_json_reads_back(t: Table) -> None:
 @given(table)
 def test_csv_has_a_line_a_row_and_exact_numbers(t: Table) -> None:
     lines = t.as_csv().splitlines()
-    assert lines[0] == ",".join(c.name for c in COLUMNS)
+    assert lines[0] == ",".join(c.name for c in COLUMNS if c.name != "share")
     assert len(lines) == 1 + len(t.rows)
     for r, line in zip(t.rows, lines[1:], strict=True):
         assert line.split(",")[4:6] == [str(r.params), str(r.macs)]
@@ -128,3 +128,21 @@ def test_a_stage_has_its_first_input_and_its_last_output() -> None:
     assert (first.params, first.macs, first.activations, first.field) == (3, 20, 128, (2, 2))
     assert (second.path, second.op) == ("conv2", "4 operations")
     assert third.op == "linear"
+
+
+@given(table, st.sampled_from(["params", "macs", "backward_macs", "activations", "saved"]))
+def test_sorted_rows_are_the_same_rows_with_the_largest_first(t: Table, count: str) -> None:
+    key = {"activations": "activation_bytes", "saved": "saved_bytes"}.get(count, count)
+    found = [getattr(r, key) for r in t.by(count).rows]
+    assert found == sorted(found, reverse=True)
+    assert sorted(map(repr, t.by(count).rows)) == sorted(map(repr, t.rows))
+
+
+def test_a_text_fits_and_shows_shares() -> None:
+    rows = tuple(
+        Row(f"conv{i}", "conv2d", ((1, 3, 8, 8),), (1, 3, 8, 8), 9, macs, 192, 768) for i, macs in ((1, 25), (2, 75))
+    )
+    whole = Table("net", ((1, 3, 8, 8),), rows)
+    assert "75.0 %" in whole.as_text()
+    assert max(map(len, whole.as_text(80).split("\n\n")[1].splitlines())) <= 80
+    assert "share" not in whole.as_csv()

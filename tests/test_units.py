@@ -24,6 +24,20 @@ def test_count(n: int, unit: str, text: str) -> None:
     assert units.count(n, unit) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("24GB", 24 * 10**9), ("8 GiB", 8 * 2**30), ("1.5MB", 1_500_000), ("512B", 512), ("0.1kB", 100)],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert units.read_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["24", "GB", "24gb", "-1GB", "1e9B", "1.GB"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is no size"):
+        units.read_size(text)
+
+
 @given(st.integers(1000, 10**15))
 def test_a_prefix_loses_no_more_than_three_digits_lose(n: int) -> None:
     number, prefix = units.count(n).split()

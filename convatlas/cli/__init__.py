@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 
 from ..errors import ConvAtlasError
-from . import comparing, networks, shipping, training  # each registers its verbs
+from . import comparing, networks, shipping, table, training  # each registers its verbs
 from .app import app
 
 
@@ -45,4 +45,4 @@ def _fault(error: BaseException) -> int:
     return code
 
 
-__all__ = ["app", "comparing", "main", "networks", "shipping", "training"]
+__all__ = ["app", "comparing", "main", "networks", "shipping", "table", "training"]

@@ -33,10 +33,12 @@ DEEP = {name for name in NETWORKS if "1202" in name}  # seconds each
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in DEEP)) for n in NETWORKS])
-def test_networks_of_the_catalogue(name: str, training: bool, assert_equal: Check) -> None:
+def test_networks_of_the_catalogue(
+    name: str, training: bool, steady: Callable[[nn.Module], nn.Module], assert_equal: Check
+) -> None:
     """On meta tensors, whose batch normalisation in evaluation keeps statistics that the CPU does not."""
     with torch.device("meta"):
-        net = build(name).train(training)
+        net = steady(build(name).train(training))
     if training or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()):
         assert_equal(net, (2, *NETWORKS[name].input), device="meta")
 

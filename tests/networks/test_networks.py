@@ -2,6 +2,7 @@
 
 import inspect
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,13 @@ def loss_of(output: Tensor | Heads, labels: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", marked(CLASSIFIERS))
 def test_a_training_step_reaches_every_weight_and_one_image_is_answered_as_in_a_batch(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, steady: Callable[[nn.Module], nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(networks, "_Undrawn", Poisoned)
     side = max(NETWORKS[name].smallest, 32)
     net = build(name, classes=7, input=(side, side))
     assert [n for n, p in net.named_parameters() if not p.isfinite().all()] == []
-    for module in net.modules():  # every branch takes part in this step
-        for gate, value in (("drop_path", 0.0), ("survival", 1.0)):
-            if hasattr(module, gate):
-                setattr(module, gate, value)
+    steady(net)
     images = torch.randn(4, NETWORKS[name].input[0], side, side, generator=torch.Generator().manual_seed(0))
     loss = loss_of(net(images), torch.tensor([1, 6, 0, 3]))
     loss.backward()

@@ -128,8 +128,6 @@ USAGE = [
     ("trian x", 'Unknown command "trian". Did you mean "train"?'),
     ("table resnet5", "no network named 'resnet5'; did you mean resnet50,"),
     ("table resnet50 --input 3x", "--input '3x' is no input; write channels x height x width, like 3x224x224"),
-    ("table resnet50 --depth -1", "--depth -1 is no number of names; give 0 for every operation, or 1, 2, ..."),
-    ("table resnet50 --json --csv", "--json, --csv and --markdown exclude each other; give one"),
     ("claims alexnot", "no paper named 'alexnot'; "),
     ("list --filter q*", "no network matches 'q*'; `convatlas list` shows all "),
     ("train lenett digits --out {tmp}/run", "no network named 'lenett'; did you mean lenet5"),
