@@ -121,6 +121,12 @@ def _last(found: Table, name: str) -> int | None:
     return values[-1][0] if values else None
 
 
+def _padding(found: Table) -> int | None:
+    """How far the field of the last map's first output reaches over the input's edge, on the first axis."""
+    placed = [r for r in found.rows if r.offset and r.stride and max(r.output[2:]) > 1]
+    return -placed[-1].offset[0] if placed and placed[-1].offset else None
+
+
 def _layers(found: Table) -> str:
     """The labels of the network's stages in their order."""
     return " ".join(dict.fromkeys(r.path.split(".")[0] for r in found.rows if r.path != "flatten"))
@@ -132,6 +138,7 @@ OF_TABLE: dict[str, Callable[[Table], float | str | None]] = {
     "activations": lambda t: t.totals.activations,
     "field": lambda t: t.totals.field[0] if t.totals.field else None,
     "stride": lambda t: _last(t, "stride"),
+    "padding": _padding,
     "weights": lambda t: sum(map(_weights, t.rows)),
     "output": _output,
     "channels": lambda t: t.rows[-1].output[1],

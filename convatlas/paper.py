@@ -84,7 +84,7 @@ class Published:
     """One figure or statement that a paper, a library or the lecture printed.
 
     `printed` is the figure as it stands there, in base units: "3.8e9" was printed as 3.8 x 10^9, so its last place is
-    0.1e9. `metric` says what it is; METRICS lists those that are computed here, the others are not computable. `layer`
+    0.1e9. `metric` says what it is; claims.COMPUTED lists those that are computed here. `layer`
     limits it to the operations under one module path. With `versus` it is this network's value divided by that one's.
     `reason` says why our figure differs. Where nothing can be computed, `differs` says that other sources contradict
     it, for the reason given; a "statement" is a sentence, and its reason says what supports or contradicts it.

@@ -77,7 +77,7 @@ def test_claims_of_one_paper_are_its_own_and_those_about_its_networks() -> None:
 ROWS = (
     Row("conv1", "conv2d", ((1, 3, 8, 8),), (1, 4, 8, 6), 112, 4 * 27 * 48, 192, 768, (3, 3), (1, 1)),
     Row("conv1", "relu", ((1, 4, 8, 6),), (1, 4, 8, 6), 0, 0, 0, 0, (3, 3), (1, 1)),
-    Row("pool1", "max_pool2d", ((1, 4, 8, 6),), (1, 4, 4, 3), 0, 0, 48, 192, (4, 4), (2, 2)),
+    Row("pool1", "max_pool2d", ((1, 4, 8, 6),), (1, 4, 4, 3), 0, 0, 48, 192, (4, 4), (2, 2), 0, 0, (-1, -1)),
     Row("fc", "linear", ((1, 48),), (1, 10), 490, 480, 10, 40),
 )
 
@@ -97,6 +97,7 @@ ROWS = (
         ("channels", "pool1", "5", 4, DIFFERS),
         ("stride", "pool1", "2", 2, AGREES),
         ("field", "conv1", "3", 3, AGREES),
+        ("padding", "pool1", "1", 1, AGREES),
         ("layers", "", "conv1 pool1 fc", "conv1 pool1 fc", AGREES),
         ("layers", "", "pool1 conv1 fc", "conv1 pool1 fc", DIFFERS),
         ("top1_error", "", "3.57", None, OPEN),

@@ -340,6 +340,7 @@ PUBLISHED = [
     Published("alexnet_owt", "macs", "0.714e9", VISION),
     Published("alexnet_owt", "top1_accuracy", "56.522", VISION, protocol=CENTRE),
     Published("alexnet_owt", "top5_accuracy", "79.066", VISION, protocol=CENTRE),
+    Published("alexnet", "padding", "64", FIELDS, layer="pool5"),
     Published("alexnet_owt", "field", "11", FIELDS, layer="conv1"),
     Published("alexnet_owt", "field", "51", FIELDS, layer="conv2"),
     Published("alexnet_owt", "field", "99", FIELDS, layer="conv3"),

@@ -309,4 +309,5 @@ PUBLISHED = [
     Published("inception_v3", "top5_accuracy", "93.468", TIMM, protocol="validation, 299, torchvision's weights"),
     Published("inception_v3", "field", "1311", FIELDS, layer="mixed_7c"),
     Published("inception_v3", "stride", "32", FIELDS, layer="mixed_7c"),
+    Published("inception_v3", "padding", "618", FIELDS, layer="mixed_7c"),
 ]

@@ -363,6 +363,9 @@ COUNTS = (  # network, parameters, MACs by torchvision, half the operations by o
     ("resnet110_cifar_b", "1730714", "", "255.70e6"),
     ("resnet1202_cifar_b", "19424026", "", "2857.17e6"),
 )
+RF = "google-research/receptive_field"
+PADDINGS = {50: "239", 101: "511", 152: "751"}
+POOL1 = "pool1 is padded at the end only there, as in the authors' files, and on both sides here: 2 pixels"
 FIELDS = {50: (35, 99, 291, 483), 101: (35, 99, 835, 1027), 152: (35, 163, 1315, 1507)}  # after conv2 to conv5
 
 
@@ -389,8 +392,9 @@ PUBLISHED = [
     *(Published(name, "params", params, OSMR) for name, params, *_ in COUNTS),
     *(Published(name, "macs", half, OSMR, reason=HALVED) for name, *_, half in COUNTS),
     *(
-        Published(f"resnet{n}", "field", str(field), "google-research/receptive_field", layer=f"conv{stage}")
+        Published(f"resnet{n}", "field", str(field), RF, layer=f"conv{stage}")
         for n, fields in FIELDS.items()
         for stage, field in enumerate(fields, 2)
     ),
+    *(Published(f"resnet{n}", "padding", p, RF, layer="conv5", reason=POOL1) for n, p in PADDINGS.items()),
 ]
