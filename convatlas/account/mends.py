@@ -6,30 +6,19 @@ know it leaves to the words of torch or of the rule.
 
 from collections.abc import Callable, Sequence
 from math import inf, prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
 from ..errors import BadInput
 from ..units import shape as times
 from .field import Shape
+from .meeting import AXES, Notes, Words, maker, meeting, named
 from .meta import leaves
-from .shape import ShapeTensor, dims
-
-Notes = Sequence[dict[str, Any]]
-AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
-PROBES = 12  # further walks that may be spent on finding an input that fits
+from .shape import dims
 
 
-class Words(NamedTuple):
-    """`gap`: how much too large what depends on the input's size is; -inf: the map is smaller than a window."""
-
-    got: str
-    mend: str
-    gap: float | None = None
-
-
-class Clash(BadInput):
+class Misfit(BadInput):
     """A refusal whose mend can still be bettered by looking for an input that fits."""
 
     def __init__(self, place: str, words: Words, rows: int):
@@ -37,17 +26,17 @@ class Clash(BadInput):
         self.place, self.words, self.rows = place, words, rows
 
 
-def clash(place: str, op: str, given: tuple[Sequence[Any], dict[str, Any]], notes: Notes, reason: str) -> BadInput:
+def misfit(place: str, op: str, given: tuple[Sequence[Any], dict[str, Any]], notes: Notes, reason: str) -> BadInput:
     """The error for a call whose shapes do not fit; `reason` in torch's words or the rule's."""
     args, kwargs = given
-    words, speak = None, SPEAKERS.get(op, _meeting if "do not meet" in reason else None)
+    words, speak = None, SPEAKERS.get(op, meeting if "do not meet" in reason else None)
     if speak is not None:
         try:
             words = speak(notes, *args, **kwargs)
         except Exception:  # an unusual call, or one that this does not understand
             words = None
     if words is not None:
-        return Clash(f"{place} ({op})", words, len(notes))
+        return Misfit(f"{place} ({op})", words, len(notes))
     shapes = " and ".join(times(dims(t)) or "a single number" for t in leaves((args, kwargs)) if isinstance(t, Tensor))
     return BadInput(f"at {place} ({op}): {shapes} cannot be taken: {reason}")
 
@@ -55,23 +44,11 @@ def clash(place: str, op: str, given: tuple[Sequence[Any], dict[str, Any]], note
 # ---- Where a map came from -------------------------------------------------------------------------------------------
 
 
-def _maker(notes: Notes, t: Any, among: tuple[str, ...]) -> dict[str, Any] | None:
-    """The last operation of one of these kinds that gave this map. Functions that keep a shape hand the same tuple on."""
-    shape = dims(t)
-    kinds = [n for n in notes if n["op"].startswith(among)]
-    exact = (n for n in reversed(kinds) if n["output"] is shape)
-    return next(exact, None) or next((n for n in reversed(kinds) if n["output"] == shape), None)
-
-
 def _or_channels(notes: Notes, t: Any, wanted: int) -> str:
-    maker = _maker(notes, t, ("conv",))
-    if maker:
-        return f"out_channels={wanted} in {_named(maker)}"
+    made = maker(notes, dims(t), ("conv",))
+    if made:
+        return f"out_channels={wanted} in {named(made)}"
     return f"give {wanted} from the layer before" if notes else f"give an input with {wanted} channels"
-
-
-def _named(note: dict[str, Any]) -> str:
-    return note["path"] or f"the {note['op']} before"
 
 
 def _divisors(n: int) -> str:
@@ -115,10 +92,7 @@ def _convolution(
     return None if padding is None else _small(input, n, (w[2:], padding, dilation))
 
 
-def _transposed(
-    notes: Notes, input: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0,
-    output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
-) -> Words | None:  # fmt: skip
+def _transposed(notes: Notes, input: Tensor, weight: Tensor, *_: Any, **__: Any) -> Words | None:
     x, w = dims(input), dims(weight)
     n = len(w) - 2
     if len(x) - n not in (1, 2):
@@ -153,10 +127,10 @@ def _small(t: Tensor, n: int, window: tuple[Any, Any, Any]) -> Words | None:
     spans = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     if all(a >= b for a, b in zip(padded, spans, strict=True)):
         return None
-    with_padding = f", {times(padded)} with its padding," if padded != space else ""
+    with_padding = f", {times(padded)} with its padding" if padded != space else ""
     spread = f" ({times(kernel)} with dilation {times(tuple(dict.fromkeys(dilation)))})" if spans != kernel else ""
     return Words(
-        f"got a map of {times(space)} ({times(dims(t))}){with_padding} smaller than the window of "
+        f"got a map of {times(space)} ({times(dims(t))}){with_padding}, smaller than the window of "
         f"{times(spans)}{spread}",
         "give a larger input",
         -inf,
@@ -205,7 +179,7 @@ def _pad(notes: Notes, input: Tensor, pad: Any, mode: str = "constant", value: A
     )
 
 
-# ---- Features, channels of normalisation ------------------------------------------------------------------------------
+# ---- Features, channels of normalisation -----------------------------------------------------------------------------
 
 
 def _linear(notes: Notes, input: Tensor, weight: Tensor, bias: Any = None) -> Words | None:
@@ -221,9 +195,9 @@ def _linear(notes: Notes, input: Tensor, weight: Tensor, bias: Any = None) -> Wo
         return Words(got, f"move dimension {x.index(wanted, 1)} to the end (movedim), or set in_features={came}")
     if len(x) == 1 and came % wanted == 0:
         return Words(got, "flatten from dimension 1 on, so that the batch stays: flatten(1)")
-    maker = _maker(notes, input, ("linear",))
-    if maker:
-        return Words(got, f"set in_features={came}, or out_features={wanted} in {_named(maker)}")
+    made = maker(notes, dims(input), ("linear",))
+    if made:
+        return Words(got, f"set in_features={came}, or out_features={wanted} in {named(made)}")
     return Words(got, f"set in_features={came}", came - wanted if notes and len(x) == 2 else None)
 
 
@@ -271,14 +245,14 @@ def _multi_head(notes: Notes, query: Tensor, key: Tensor, value: Tensor, embed_d
     )
 
 
-# ---- Products ---------------------------------------------------------------------------------------------------------
+# ---- Products --------------------------------------------------------------------------------------------------------
 
 
 def _matmul(notes: Notes, input: Tensor, other: Tensor, **_: Any) -> Words | None:
     a, b = dims(input), dims(other)
     rows = b[-2] if len(b) > 1 else b[0]
     if a[-1] == rows:
-        return _meeting(notes, input, other, over=2) if len(a) > 2 and len(b) > 2 else None
+        return meeting(notes, input, other, over=2) if len(a) > 2 and len(b) > 2 else None
     mend = f"make the last size of the left {rows}, or of the right's last but one {a[-1]}"
     if len(b) > 1 and b[-1] == a[-1]:
         mend = "transpose the right one"
@@ -303,8 +277,8 @@ def _attention(notes: Notes, query: Tensor, key: Tensor, value: Tensor, *_: Any,
     return None
 
 
-def _view(notes: Notes, input: Tensor, *sizes: Any, **named: Any) -> Words | None:
-    x, given = dims(input), sizes or tuple(named.values())
+def _view(notes: Notes, input: Tensor, *sizes: Any, **others: Any) -> Words | None:
+    x, given = dims(input), sizes or tuple(others.values())
     wanted = tuple(given[0]) if isinstance(given[0], (tuple, list)) else tuple(given)
     rest, sample = abs(prod(wanted)), prod(x[1:])
     if rest and (prod(x) % rest == 0 if -1 in wanted else prod(x) == rest):
@@ -317,8 +291,18 @@ def _view(notes: Notes, input: Tensor, *sizes: Any, **named: Any) -> Words | Non
     return Words(got, f"take sizes whose product is {prod(x):,}, or divides it where one is -1")
 
 
-def _several(notes: Notes, tensors: Sequence[Tensor], dim: int = 0, *_: Any, **named: Any) -> Words | None:
-    first, dim = tensors[0], named.get("axis", dim)
+def _arithmetic(notes: Notes, *given: Any, **_: Any) -> Words | None:
+    words = meeting(notes, *given)
+    a, b = (dims(t) for t in given)
+    if words is None and a != b:  # they meet, so that it is the writing in place that fails
+        return Words(
+            f"got {times(b)} to write into {times(a)} in place, which cannot grow", "write x = x + y, not x += y"
+        )
+    return words
+
+
+def _several(notes: Notes, tensors: Sequence[Tensor], dim: int = 0, *_: Any, **others: Any) -> Words | None:
+    first, dim = tensors[0], others.get("axis", dim)
     for i, t in enumerate(tensors):
         a, b = list(dims(first)), list(dims(t))
         if len(a) != len(b):
@@ -328,36 +312,35 @@ def _several(notes: Notes, tensors: Sequence[Tensor], dim: int = 0, *_: Any, **n
             )
         a[dim] = b[dim]
         if a != b:
-            return _meeting(notes, first, t, joined=range(len(a))[dim], number=i)
+            return meeting(notes, first, t, joined=range(len(a))[dim], number=i)
     return None
 
 
 def _stack(notes: Notes, tensors: Sequence[Tensor], *_: Any, **__: Any) -> Words | None:
     for i, t in enumerate(tensors):
         if dims(t) != dims(tensors[0]):
-            return _meeting(notes, tensors[0], t, number=i) if t.ndim == tensors[0].ndim else None
-    return None
-
-
-def _meeting(
-    notes: Notes, *given: Any, over: int = 0, joined: int | None = None, number: int | None = None, **_: Any
-) -> Words | None:
-    """Two tensors that meet element by element. `joined` is the dimension of a cat, where any sizes do."""
-    from .branches import words
-
-    tensors = [t for t in given if isinstance(t, Tensor)]
-    for i, a in enumerate(tensors):
-        for b in tensors[i + 1 :]:
-            found = words(notes, (a, b), over, joined, number)
-            if found is not None:
-                return Words(*found)
+            return meeting(notes, tensors[0], t, number=i) if t.ndim == tensors[0].ndim else None
     return None
 
 
 SPEAKERS: dict[str, Callable[..., Words | None]] = {
-    **{f"conv{n}d": _convolution for n in (1, 2, 3)},
-    **{f"conv_transpose{n}d": _transposed for n in (1, 2, 3)},
-    **{f"max_pool{n}d": _max_pool(n) for n in (1, 2, 3)},
-    **{f"max_pool{n}d_with_indices": _max_pool(n) for n in (1, 2, 3)},
-    **{f"avg_pool{n}d": _avg_pool(n) for n in (1, 2, 3)},
+    **{f"conv{n}d": _convolution for n in AXES},
+    **{f"conv_transpose{n}d": _transposed for n in AXES},
+    **{f"max_pool{n}d": _max_pool(n) for n in AXES},
+    **{f"max_pool{n}d_with_indices": _max_pool(n) for n in AXES},
+    **{f"avg_pool{n}d": _avg_pool(n) for n in AXES},
+    **dict.fromkeys(("batch_norm", "instance_norm"), _per_channel("num_features")),
+    **dict.fromkeys(("layer_norm", "rms_norm"), _layer_norm),
+    **dict.fromkeys(("matmul", "mm", "bmm", "mv"), _matmul),
+    **dict.fromkeys(("addmm", "addmv", "baddbmm"), _added),
+    **dict.fromkeys(("view", "reshape"), _view),
+    **dict.fromkeys(("cat", "concat", "concatenate"), _several),
+    **dict.fromkeys(("add", "sub", "mul", "div"), _arithmetic),
+    "pad": _pad,
+    "linear": _linear,
+    "group_norm": _group_norm,
+    "prelu": _per_channel("num_parameters"),
+    "multi_head_attention_forward": _multi_head,
+    "scaled_dot_product_attention": _attention,
+    "stack": _stack,
 }

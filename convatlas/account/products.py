@@ -72,6 +72,8 @@ def plan(n: int, shape: Shape, weight: Shape, stride: Any, padding: Any, dilatio
     """
     cout, share, *kernel = weight
     channel = _channels(shape, share * groups, n)
+    if cout % groups:
+        raise Clash(f"{groups} groups do not divide {cout} outputs")
     steps = several(stride, n)
     spans = [d * (k - 1) for d, k in zip(several(dilation, n), kernel, strict=True)]
     before, both = _padding(padding, spans, n)

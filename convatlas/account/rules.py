@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import copies, pointwise, products, saving, sources, views, windows
+from . import copies, pointwise, products, recurrent, saving, sources, views, windows
 from .shape import ShapeTensor
 from .walk import Entry, Rule, Walk
 
@@ -37,10 +37,11 @@ std_mean flatten view
 def build() -> tuple[Rules, frozenset[str]]:
     """Every name is looked up in torch, Tensor and torch.nn.functional; a name that a version lacks is passed over."""
     rules: Rules = {}
-    named = {**products.RULES, **windows.RULES, **pointwise.RULES, **views.RULES, **copies.RULES, **sources.RULES}
+    counted = {**products.RULES, **recurrent.RULES}
+    named = {**counted, **windows.RULES, **pointwise.RULES, **views.RULES, **copies.RULES, **sources.RULES}
     for name, rule in named.items():
         saves = saving.nothing if name in views.RULES else None if name in sources.RULES else saving.asked
-        saves = saving.BY_HAND.get(name, saves)
+        saves = recurrent.saved if name in recurrent.GATES else saving.BY_HAND.get(name, saves)
         for func in _found(name):
             rules[func] = (rule, _operation(name), saves, _names(rule))
     for names, make in (
@@ -57,8 +58,7 @@ def build() -> tuple[Rules, frozenset[str]]:
                 getter = attribute.__get__
                 rules[getter] = (views.ATTRIBUTES.get(name) or _attribute(getter), name, None, ())
                 rules[attribute.__set__] = (_ignored, name, None, ())
-    counted = set(products.RULES)
-    free = {_operation(n) for n in (set(named) - counted) | set(OTHERS.split())}
+    free = {_operation(n) for n in (set(named) - set(counted)) | set(OTHERS.split())}
     return rules, frozenset(free)
 
 

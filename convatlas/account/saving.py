@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .meta import leaves, run
-from .shape import ShapeTensor, channels_last, channels_last_strides, dense, plain
+from .shape import ShapeTensor, channels_last, channels_last_strides, dense, dims, plain
 from .walk import Saves, Walk
 
 
@@ -141,9 +141,9 @@ def convolved(walk: Walk, func: Any, out: Any, args: Sequence[Any], kwargs: dict
         walk.keep(args[1])
     if len(args) > 1 and len(out.dims) == 4:
         x, weight = args[0], args[1]
-        steps = weight.stride() if type(weight) is not ShapeTensor else weight.steps
+        steps = walk.node(weight).steps
         turned = type(x) is ShapeTensor and channels_last(x.dims, x.steps)
-        if turned or (steps and not (weight.is_contiguous()) and channels_last(tuple(weight.shape), steps)):
+        if turned or (steps and channels_last(dims(weight), steps)):
             out.steps = plain(out.dims, channels_last_strides(out.dims))
 
 

@@ -17,11 +17,11 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from ..errors import BadInput, ConvAtlasError
 from ..table import Row, Setting
-from ..units import shape as times
 from .field import UNKNOWN, Field, Shape, report
+from .mends import misfit
 from .meta import leaves, run, swapped
 from .settings import setting_of
-from .shape import ShapeTensor, dims, new, plain
+from .shape import ShapeTensor, new, plain
 
 Rule = Callable[..., Any]
 Saves = Callable[..., None]
@@ -374,15 +374,12 @@ class Walk(TorchFunctionMode):
         return (self.where() if self.at is None else self.at) or "the network's own forward"
 
     def refusal(self, args: Sequence[Any], kwargs: dict[str, Any], reason: str) -> BadInput:
-        shapes = " and ".join(
-            times(dims(t)) or "a single number" for t in leaves((args, kwargs)) if isinstance(t, Tensor)
-        )
-        return BadInput(f"at {self.place()} ({self.op}): {shapes} cannot be taken: {one_line(reason)}")
+        return misfit(self.place(), self.op, (args, kwargs), self.notes, one_line(reason))
 
     def needs_values(self) -> BadInput:
         return BadInput(
             f"at {self.place()} ({self.op}): the forward pass reads the values of a tensor, and an account has shapes "
-            "only; account for the modules before and after it, or let the forward depend on shapes"
+            "only; let the forward depend on shapes, or give device='cpu' to run it on values"
         )
 
     def _meta_refusal(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], error: Exception) -> BadInput:

@@ -13,7 +13,7 @@ from ..account import Input, account
 from ..errors import UnknownName
 from ..table import Table
 from . import fvcore, ptflops, thop, torchinfo
-from .listening import Refusal
+from .listening import Refusal, unknown
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,8 @@ VECTORS = frozenset(("mv", "dot", "addmv"))
 
 
 def _torch(net: nn.Module, input: Input, table: Table) -> int:
-    if table.uncounted:
-        raise Refusal(
-            f"what torch counts of {', '.join(table.uncounted)} is not known here; account for the rest alone"
-        )
+    if names := unknown(table):
+        raise Refusal(f"what torch counts of {names} is not known here; account for the rest alone")
     for row in table.rows:
         vector = row.op in ("matmul", "linear") and len(row.output) < max(map(len, row.inputs), default=0)
         if row.macs and (row.op in VECTORS or vector or min(map(len, row.inputs), default=2) < 2):

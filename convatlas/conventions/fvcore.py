@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from ..account import Input
 from ..table import Table
-from .listening import Formula, Functions, Refusal, listen, shape
+from .listening import Formula, Functions, Refusal, listen, shape, unknown
 
 
 def count(net: nn.Module, input: Input, table: Table) -> int:
-    if table.uncounted:
-        raise Refusal(
-            f"what fvcore counts of {', '.join(table.uncounted)} is not known here; account for the rest alone"
-        )
+    if names := unknown(table):
+        raise Refusal(f"what fvcore counts of {names} is not known here; account for the rest alone")
     return int(listen(net, input, None, Functions(FORMULAS)))
 
 

@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..account import Input, account
 from ..errors import BadInput
-from ..table import Shape
+from ..table import Shape, Table
 
 Heard = Callable[[nn.Module, tuple[Any, ...], Any], None]  # module, positional arguments, output
 Formula = Callable[..., float]  # of the output, then the call's own arguments
@@ -40,6 +40,16 @@ class Functions(TorchFunctionMode):
                 name = getattr(func, "__name__", str(func))
                 raise Refusal(f"what the tool counts of {name} as it is called here is not known") from error
         return answer
+
+
+# How these run depends on the device, and with it what a tool that listens to operators sees of them.
+RECURRENT = frozenset(f"{name}{end}" for name in ("lstm", "gru", "rnn_tanh", "rnn_relu") for end in ("", "_cell"))
+
+
+def unknown(table: Table) -> str:
+    """Names of the functions of which a tool that counts operators may count anything; empty where there are none."""
+    products = [name for name in table.uncounted if not name.startswith("what ")]
+    return ", ".join(products + sorted({f"torch.{row.op}" for row in table.rows if row.op in RECURRENT}))
 
 
 class Listening(nn.Module):

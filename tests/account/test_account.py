@@ -277,7 +277,8 @@ def test_input_that_is_nothing(given_: object) -> None:
     with pytest.raises(BadInput) as caught:
         account(nn.ReLU(), given_)
     assert str(caught.value) == (
-        f"input {given_!r} is no shape; give (channels, height, width) as (3, 224, 224), or a list of shapes"
+        f"input {given_!r} is no shape; give (channels, height, width) as (3, 224, 224), a list of shapes, or a dict "
+        "of shapes by the names of the forward's arguments"
     )
 
 

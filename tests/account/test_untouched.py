@@ -100,6 +100,28 @@ def test_a_restless_network(training: bool) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
+def test_a_restless_network_that_is_run(training: bool) -> None:
+    net = nn.Sequential(Restless()).train(training)
+    with unchanged(net):
+        account(net, (3, 9, 9), device="cpu")
+    wrong = nn.Sequential(net, nn.Linear(3, 3))
+    with unchanged(wrong), pytest.raises(BadInput):
+        account(wrong, (3, 9, 9), device="cpu")
+    assert net[0].last is None
+    assert net[0].seen == []
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_a_wrapped_network(wrap: Any) -> None:
+    net = nn.Sequential(Restless()).train()
+    wrapped = wrap(net)
+    with unchanged(net), unchanged(wrapped):
+        account(wrapped, (3, 9, 9))
+    with unchanged(net), unchanged(wrapped), pytest.raises(BadInput):
+        account(wrapped, (2, 9, 9))
+
+
+@pytest.mark.parametrize("training", [True, False])
 def test_resnet18(training: bool) -> None:
     from torchvision import models
 
