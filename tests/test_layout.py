@@ -37,11 +37,11 @@ def test_a_text_for_a_width_leaves_out_the_least_asked_for_first() -> None:
     row = ["conv1", "1x3x8x8", "1x4x8x8", 6912, "1.02 kB", "3", "1"]
     assert text(WIDE, [row], width=51).endswith("\n\nLeft out to fit 51 columns: stride.")
     assert text(WIDE, [row], width=50) == (
-        "module    input   output   MACs  activations\n"
-        "──────  ───────  ───────  ─────  ───────────\n"
-        " conv1  1x3x8x8  1x4x8x8  6,912      1.02 kB\n"
+        "module   output   MACs  activations  field\n"
+        "──────  ───────  ─────  ───────────  ─────\n"
+        " conv1  1x4x8x8  6,912      1.02 kB      3\n"
         "\n"
-        "Left out to fit 50 columns: field, stride."
+        "Left out to fit 50 columns: input, stride."
     )
 
 
