@@ -42,17 +42,18 @@ def account(net: nn.Module, input: Input, *, name: str = "", device: str | None 
     the forward needs the values of a tensor.
     """
     net = _unwrapped(net)
-    modules = _modules(net)
-    _check(modules)
-    kind, place = _kind(modules.values())
-    given = _several(input)
-    inputs = {key: _input(shape, kind, place) for key, shape in given.items()}
-    shapes = tuple(x.dims for x in inputs.values())
-    try:
-        walk = _walked(net, modules, inputs) if device is None else _run(net, modules, inputs, given, device)
-    except Misfit as error:
-        raise BadInput(_bettered(error, net, modules, inputs)) from error.__cause__
-    return Table(name or type(net).__name__, shapes, walk.rows(), sum(walk.waiting.values()), tuple(walk.uncounted))
+    with uncollected():
+        modules = _modules(net)
+        _check(modules)
+        kind, place = _kind(modules.values())
+        given = _several(input)
+        inputs = {key: _input(shape, kind, place) for key, shape in given.items()}
+        shapes = tuple(x.dims for x in inputs.values())
+        try:
+            walk = _walked(net, modules, inputs) if device is None else _run(net, modules, inputs, given, device)
+        except Misfit as error:
+            raise BadInput(_bettered(error, net, modules, inputs)) from error.__cause__
+        return Table(name or type(net).__name__, shapes, walk.rows(), sum(walk.waiting.values()), tuple(walk.uncounted))
 
 
 Inputs = Mapping[int | str, Any]  # numbers for inputs by position
@@ -62,7 +63,6 @@ def _walked(net: nn.Module, modules: dict[str, nn.Module], inputs: Inputs) -> Wa
     walk = Walk(modules, RULES, FREE)
     untouched_now = untouched(modules.values())
     with (
-        uncollected(),
         untouched_now,
         torch.inference_mode(False),
         torch.enable_grad(),
