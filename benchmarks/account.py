@@ -21,7 +21,7 @@ from torchvision import models
 
 from convatlas.account import account
 
-NETWORKS = ("resnet50", "resnet152", "vgg19", "googlenet")
+NETWORKS = ("resnet152", "vgg19", "googlenet", "densenet201")
 OURS = "convatlas"
 
 
@@ -34,6 +34,8 @@ def build(name: str, device: str) -> nn.Module:
 def sides(name: str) -> dict[str, Callable[[], object]]:
     import torchinfo
     from fvcore.nn import FlopCountAnalysis
+    from ptflops import get_model_complexity_info
+    from thop import profile
 
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     meta, real = build(name, "meta"), build(name, "cpu")
@@ -48,14 +50,33 @@ def sides(name: str) -> dict[str, Callable[[], object]]:
     def by_torchinfo() -> object:
         return torchinfo.summary(meta, input_data=image, device="meta", verbose=0, cache_forward_pass=False)
 
+    def by_torchinfo_with_values() -> object:
+        return torchinfo.summary(real, input_data=zeros, device="cpu", verbose=0, cache_forward_pass=False)
+
+    def by_ptflops() -> object:
+        return get_model_complexity_info(real, (3, 224, 224), print_per_layer_stat=False, as_strings=False)
+
     return {
         OURS: lambda: account(meta, (3, 224, 224)).totals.macs,
         "torchinfo, meta": by_torchinfo,
         "fvcore, cpu": lambda: (
             FlopCountAnalysis(real, zeros).unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
         ),
+        "torchinfo, cpu": by_torchinfo_with_values,
+        "ptflops, cpu": by_ptflops,
+        "thop, cpu": lambda: profile(real, inputs=(zeros,), verbose=False),
         "FlopCounterMode, meta": by_torch,
-    }
+    } | by_calflops(real)
+
+
+def by_calflops(net: nn.Module) -> dict[str, Callable[[], object]]:
+    """Where it is installed: it needs transformers, so it is no dependency of ours."""
+    try:
+        from calflops import calculate_flops
+    except ImportError:
+        return {}
+    options = {"print_results": False, "output_as_string": False}
+    return {"calflops, cpu": lambda: calculate_flops(net, input_shape=(1, 3, 224, 224), **options)}
 
 
 def main() -> None:
