@@ -35,7 +35,9 @@ def contents() -> dict[Path, str]:
     catalogue = Catalogue(PAPERS, entries, RECIPES, PUBLISHED)
     out = {FOLDER / "tables" / f"{name}.json": f"{table.as_json()}\n" for name, table in tables.items()}
     out[FOLDER / "catalogue.json"] = f"{to_json(catalogue, indent=1)}\n"
-    blocks = {"networks": networks_block(catalogue), "claims": claims_block(check(catalogue, tables.__getitem__))}
+    claims = check(catalogue, tables.__getitem__)
+    out[FOLDER / "claims.json"] = f"{to_json(claims, indent=1)}\n"
+    blocks = {"networks": networks_block(catalogue), "claims": claims_block(claims)}
     return out | documents(blocks)
 
 
