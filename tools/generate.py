@@ -30,8 +30,11 @@ from convatlas.table import Table  # noqa: E402
 
 def contents() -> dict[Path, str]:
     """What every file of the catalogue should hold."""
-    tables = {name: table_of(name) for name in NETWORKS}
-    entries = {name: entry_of(name, table) for name, table in tables.items()}
+    tables, entries = {}, {}
+    for name, network in NETWORKS.items():
+        net = bare(name)
+        tables[name] = account(net, network.input, name=name)
+        entries[name] = entry_of(name, tables[name], depth_of(net))
     catalogue = Catalogue(PAPERS, entries, RECIPES, PUBLISHED)
     out = {FOLDER / "tables" / f"{name}.json": f"{table.as_json()}\n" for name, table in tables.items()}
     out[FOLDER / "catalogue.json"] = f"{to_json(catalogue, indent=1)}\n"
@@ -84,10 +87,6 @@ def claims_block(claims: Sequence[Claim]) -> str:
     return "\n\n".join(parts)
 
 
-def table_of(name: str) -> Table:
-    return account(bare(name), NETWORKS[name].input, name=name)
-
-
 def bare(name: str) -> nn.Module:
     """The network as it is in use: evaluation mode, no auxiliary heads, no memory."""
     with torch.device("meta"):
@@ -105,7 +104,7 @@ def depth_of(net: nn.Module) -> int:
     return max(depth.values())
 
 
-def entry_of(name: str, table: Table) -> Entry:
+def entry_of(name: str, table: Table, depth: int) -> Entry:
     network, totals = NETWORKS[name], table.totals
     return Entry(
         name=name,
@@ -118,7 +117,7 @@ def entry_of(name: str, table: Table) -> Entry:
         macs=totals.macs,
         activation_bytes=totals.activation_bytes,
         field=totals.field,
-        depth=depth_of(bare(name)),
+        depth=depth,
     )
 
 
