@@ -56,25 +56,57 @@ class Foreign:
 class Recipe:
     """How a network is trained. The fields that the paper leaves open, or that are ours, stand in `assumed`.
 
-    The length is given in the paper's own unit, `epochs` or `iterations`; `drops` counts in the same unit.
+    The length is given in the paper's own unit, `epochs` or `iterations`; `drops`, `every` and `warm_up` count in the
+    same unit.
     """
 
     where: str = ""  # the paper's section, or "ours"
     dataset: str = ""  # what the paper trained on
+    # ---- Length and batch
     epochs: float | None = None
     iterations: int | None = None
-    batch: int = 128
+    batch: int = 128  # images of one update
+    parts: int = 1  # that a batch is worked off in, gradients added up; batch norm sees one part at a time
+    # ---- The update
+    optimiser: Literal["sgd", "nesterov", "rmsprop", "adamw"] = "sgd"
     lr: float = 0.1
-    momentum: float = 0.9
+    momentum: float = 0.9  # adamw: the mean of gradients (beta 1)
+    decay: float = 0.9  # rmsprop and adamw: of the mean of squared gradients (alpha; beta 2)
+    epsilon: float = 1e-8  # rmsprop and adamw: added to the root of that mean
     weight_decay: float = 0.0
-    schedule: Literal["constant", "steps", "plateau"] = "constant"
+    decayed: Literal["all", "weights"] = "all"  # "weights": neither biases nor batch norm's scales and shifts
+    bias_lr: float = 1.0  # biases learn so many times as fast (Caffe's lr_mult, 2 in its models)
+    clip: float | None = None  # largest norm of the whole gradient
+    # ---- The rate over time
+    schedule: Literal["constant", "steps", "plateau", "polynomial", "exponential", "cosine"] = "constant"
     drops: tuple[float, ...] = ()  # steps: when the rate is multiplied by `factor`
-    factor: float = 0.1
-    patience: int = 5  # plateau: epochs without a better validation error before a drop
-    augment: tuple[str, ...] = ()  # in order: "flip", "pad-crop 4", "area 0.08-1", "side 256-480"
+    factor: float = 0.1  # steps, plateau, exponential
+    patience: int = 5  # plateau: epochs without a better error before a drop
+    watch: Literal["validation", "training"] = "validation"  # plateau: whose error
+    every: float = 1.0  # exponential: the rate is multiplied by `factor` each time so much has passed
+    power: float = 1.0  # polynomial: rate x (1 - share of the training done)^power
+    warm_up: float = 0.0  # how long the rate is another one at first, at most
+    warm_up_lr: float | None = None  # constant; None: it rises from nothing in equal steps
+    warm_up_error: float | None = None  # the warm-up ends when the training error is below this share of one
+    # ---- What keeps it from learning by heart
+    dropout: float | None = None  # of every dropout layer; None: the network's own
+    label_smoothing: float = 0.0
+    head_weight: float | None = None  # of each auxiliary head's loss; None: the network's own
+    balance: Literal["none", "weights", "sampler"] = "none"  # of uneven classes: in the loss, or in what is drawn
+    # ---- What is kept of it
+    average: float = 0.0  # decay of the running average of the weights that is evaluated and kept; 0: the weights
+    statistics: int = 0  # training images from which batch norm's statistics are taken anew at the end; 0: as they ran
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the arithmetic; weights and sums stay fp32
+    # ---- From given weights
+    freeze: tuple[str, ...] = ()  # layers that do not learn: "conv1", "conv1..conv4"
+    layer_lr: tuple[str, ...] = ()  # "conv1..conv4=0.1": these layers learn so many times as fast
+    # ---- Images
+    augment: tuple[str, ...] = ()  # in order; data.augment.KNOWN names them
     size: int | None = None  # height and width of the input; None: the network's own
     fit: Literal["crop", "pad", "stretch"] = "crop"  # how an image is brought to that size; see Preprocess
     crop: float = 0.875  # share of the shorter side that the centre crop keeps at the test (224 of 256)
+    whiten: Literal["none", "gcn", "zca"] = "none"  # contrast of each image normalised; and pixels decorrelated
+    view: str = "center"  # how the paper tests; data.views.KNOWN names the ways
     validation: float = 0.1  # share of the training images held out where the data has no validation split
     assumed: tuple[str, ...] = ()
 

@@ -28,7 +28,7 @@ RANKS = (
     ("networks", "classifier", "split", "opening"),
     ("train", "measure", "ship"),
     ("compare", "charts", "pages", "report", "branches", "diagram"),
-    ("demo", "cli", "__main__", "__init__"),
+    ("experiments", "demo", "cli", "__main__", "__init__"),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 NO_TORCH_AT_IMPORT = (0, 4, 5)

@@ -4,12 +4,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from .. import layout, units
 from ..errors import BadImage
 from ..record import to_json
-from .decoding import BadFile, Look, look, named
+from .decoding import BadFile, Look, look
 from .parallel import cores, in_order
 from .sets import Data, Split, open_data
 
@@ -117,16 +120,19 @@ def check(source: str | Path, *, progress: Progress | None = None) -> Check:
     )
 
 
-def examine(path: Path) -> Look | BadFile:
-    """What a file holds, or why it cannot be read."""
+def examine(split: Split, number: int) -> Look | BadFile:
+    """What a stored image holds, or why it cannot be read."""
+    assert split.stored is not None
     try:
-        return look(path)
+        given = split.stored.read(number)
+        if isinstance(given, np.ndarray):
+            return Look(given.shape[1], given.shape[0], "L" if given.ndim == 2 else "RGB")
+        return look(given)
     except BadImage as error:
-        return bad_file(path, error)
+        return bad_file(split.named(number), error)
 
 
-def bad_file(path: Path, error: BadImage) -> BadFile:
-    name = named(path)
+def bad_file(name: str, error: BadImage) -> BadFile:
     return BadFile(name, str(error).removeprefix(f"{name}: "))
 
 
@@ -136,8 +142,8 @@ def natural(name: str) -> list[tuple[int, int | str]]:
 
 
 def _looks(split: Split) -> Iterator[Look | BadFile]:
-    if split.paths is not None:
-        yield from in_order(examine, split.paths, cores())
+    if split.stored is not None:
+        yield from in_order(partial(examine, split), range(len(split)), cores())
     elif split.images is not None:
         height, width = split.images.shape[1:3]
         yield from (Look(width, height, "L" if split.images.ndim == 3 else "RGB") for _ in split.images)
@@ -160,7 +166,7 @@ def _split_check(split: Split, looks: list[Look], faults: int) -> SplitCheck:
 
 
 def _warnings(data: Data, splits: list[SplitCheck], balance: float) -> Iterator[str]:
-    if data.source != "digits" and data.splits["train" if "train" in data.splits else next(iter(data.splits))].paths:
+    if data.source != "digits" and data.splits["train" if "train" in data.splits else next(iter(data.splits))].stored:
         expected = sorted(data.classes, key=natural)
         differs = [c for c, e in zip(data.classes, expected, strict=True) if c != e]
         if differs:

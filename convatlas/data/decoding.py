@@ -4,6 +4,7 @@ torchvision's decoders are not used: its PNG decoder (0.29.1) kills the process 
 gamma are ignored, as torchvision's and timm's loaders do.
 """
 
+import io
 import stat
 import threading
 import warnings
@@ -112,12 +113,12 @@ def look(source: Path | bytes) -> Look:
         return Look(*upright.size, mode)
 
 
-def is_grey(source: Path) -> bool | None:
-    """Whether a file's header announces grey pixels; None when the header cannot be read."""
+def is_grey(source: Path | bytes) -> bool | None:
+    """Whether an image's header announces grey pixels; None when the header cannot be read."""
     try:
-        if not source.is_file():
+        if not isinstance(source, bytes) and not source.is_file():
             return None
-        with quiet, Image.open(source, formats=FORMATS) as picture:
+        with quiet, Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
             return picture.mode in ("1", "L", "LA", "I;16", "I;16B")
     except Exception:
         return None
@@ -190,8 +191,6 @@ def _guard(source: Path | bytes) -> Iterator[None]:
 
 
 def _opened(source: Path | bytes) -> Image.Image:
-    import io
-
     content = source if isinstance(source, bytes) else _content(source)
     if not content:
         raise BadImage("the file is empty")

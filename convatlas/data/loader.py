@@ -14,7 +14,7 @@ from ..errors import BadData, BadImage, BadRecipe, RunFailed
 from . import augment as augmentation
 from . import draws
 from .checking import bad_file
-from .decoding import BadFile, decode_crop, printable
+from .decoding import BadFile, printable
 from .preprocess import Preprocess
 from .sets import Split
 
@@ -62,7 +62,7 @@ def train_batches(
     need none. Raises BadRecipe for `augment` or `batch`, BadData for a split of which no image can be decoded.
     """
     plan = augmentation.parse(augment)
-    portions = _portions(draws.order(draws.key(seed, epoch, draws.ORDER), len(split)), batch)
+    portions = _portions(split.order(draws.key(seed, epoch, draws.ORDER)), batch)
     pictures = _Pictures(split, preprocess, plan, seed, epoch)
     return _batches(
         pictures, list(enumerate(portions))[_not_negative(start, "start") :], _not_negative(workers, "workers")
@@ -107,8 +107,7 @@ class _Pictures(Dataset[Any]):
             try:
                 images[len(good)] = self._one(number, None if random is None else random[i])
             except BadImage as error:
-                assert self.split.paths is not None  # pixels in memory have been checked
-                bad.append(bad_file(self.split.paths[number], error))
+                bad.append(bad_file(self.split.named(number), error))
             else:
                 good.append(number)
         return images[: len(good)], np.array(good, np.int64)
@@ -118,11 +117,7 @@ class _Pictures(Dataset[Any]):
         size = p.height, p.width
         if part is None or random is None:
             return p.array(self.split.picture(number, p.channels))
-        if self.split.paths is None:
-            picture = self.split.picture(number, p.channels)
-            return augmentation.resized(picture.crop(part.box(random, picture.size, size)), size)
-        path = self.split.paths[number]
-        cut = decode_crop(path, p.channels, lambda width, height: part.box(random, (width, height), size), size)
+        cut = self.split.cut(number, p.channels, lambda width, height: part.box(random, (width, height), size), size)
         return augmentation.resized(cut, size)
 
 

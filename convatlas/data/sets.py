@@ -3,18 +3,19 @@
 import csv
 import gzip
 import hashlib
-import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..errors import BadData
-from . import folders, idx
-from .decoding import decode, is_grey, printable, to_channels
+from ..errors import BadData, BadImage
+from . import draws, folders, idx
+from .decoding import Box, decode, decode_crop, is_grey, printable, to_channels
 from .preprocess import Preprocess
+from .stored import Paths, Stored
 from .stratify import TEST, divide
 
 DIGITS = Path(__file__).parent / "digits" / "digits.csv.gz"
@@ -24,35 +25,63 @@ HEADERS = 2000  # files that are asked for their colour mode at most
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled images, either as pixels in memory or as files.
+    """Labelled images, either as pixels in memory or stored elsewhere.
 
-    labels int64 (N,), numbers of `classes`; images uint8 (N,H,W) or (N,H,W,3), or None; N paths below `root`, or None.
+    labels int64 (N,), numbers of `classes`; images uint8 (N,H,W) or (N,H,W,3), or None; `stored` N images, or None.
     """
 
     name: str
     labels: np.ndarray
     images: np.ndarray | None = None
-    paths: tuple[Path, ...] | None = None
+    stored: Stored | None = None
     classes: tuple[str, ...] = ()
-    root: Path | None = None
     _prepared: dict[Preprocess, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def paths(self) -> tuple[Path, ...] | None:
+        """The images' files, where each is one."""
+        return self.stored.paths if isinstance(self.stored, Paths) else None
+
     def take(self, name: str, positions: np.ndarray) -> "Split":
         """A split of the images at these positions."""
         images = None if self.images is None else self.images[positions]
-        paths = None if self.paths is None else tuple(self.paths[i] for i in positions)
-        return Split(name, self.labels[positions], images, paths, self.classes, self.root)
+        stored = None if self.stored is None else self.stored.take(positions)
+        return Split(name, self.labels[positions], images, stored, self.classes)
+
+    def named(self, number: int) -> str:
+        """One printable line that tells a user which image it is."""
+        return f"{self.name} image {number}" if self.stored is None else self.stored.name(number)
 
     def picture(self, number: int, channels: int) -> Image.Image:
         """One image whole, decoded as `decode` does. Raises BadImage."""
-        if self.paths is not None:
-            return decode(self.paths[number], channels)
-        if self.images is None:
-            raise ValueError(f"the {self.name} split has neither images nor paths")
-        return to_channels(Image.fromarray(self.images[number]), channels)
+        given = self.given(number)
+        if isinstance(given, np.ndarray):
+            return to_channels(Image.fromarray(given), channels)
+        return decode(given, channels)
+
+    def cut(self, number: int, channels: int, choose: Callable[[int, int], Box], size: tuple[int, int]) -> Image.Image:
+        """The part of one image that `choose(width, height)` gives, as `decode_crop` has it. Raises BadImage."""
+        given = self.given(number)
+        if isinstance(given, np.ndarray):
+            left, top, right, bottom = choose(given.shape[1], given.shape[0])
+            return to_channels(Image.fromarray(given[top:bottom, left:right]), channels)
+        return decode_crop(given, channels, choose, size)
+
+    def given(self, number: int) -> Path | bytes | np.ndarray:
+        """One image as it is kept: a file, a file's bytes, or pixels. Raises BadImage."""
+        if self.images is not None:
+            return self.images[number]
+        if self.stored is None:
+            raise ValueError(f"the {self.name} split has no images")
+        return self.stored.read(number)
+
+    def order(self, stream: int) -> np.ndarray:
+        """A permutation of the images by a random stream, int64 (N,)."""
+        own = None if self.stored is None else self.stored.order(stream)
+        return draws.order(stream, len(self)) if own is None else own
 
     def counts(self) -> np.ndarray:
         """Images of each class, int64 (classes,)."""
@@ -61,17 +90,17 @@ class Split:
     def digest(self) -> str:
         """sha256 over class names, labels and content, in order.
 
-        Of files, the path below the split's folder and the sha256 of the bytes; where the folder lies and dates do
-        not count. Reads every file once, about a second for 1 GB; a file that cannot be read counts as such.
+        Of stored images, what names each within the split and the sha256 of its bytes; where the split lies and dates
+        do not count. Reads every file once, about a second for 1 GB; a file that cannot be read counts as such.
         """
         total = hashlib.sha256("\0".join(self.classes).encode())
         total.update(self.labels.astype("<i8").tobytes())
         if self.images is not None:
             total.update(repr(self.images.shape).encode())
             total.update(np.ascontiguousarray(self.images).data)
-        for path in self.paths or ():
-            name = path.relative_to(self.root) if self.root is not None else Path(path.name)
-            total.update(os.fsencode(name.as_posix()) + b"\0" + _content_digest(path))
+        if self.stored is not None:
+            for number in range(len(self)):
+                total.update(self.stored.key(number) + b"\0" + _content_digest(self.stored, number))
         return total.hexdigest()
 
     def fits(self, preprocess: Preprocess) -> bool:
@@ -183,7 +212,7 @@ def _class_names(place: Path, values: np.ndarray) -> tuple[str, ...]:
 def _folder(folder: Path, seed: int, validation: float) -> Data:
     found = folders.scan(folder)
     splits = {
-        role: Split(role or "all", part.labels, None, part.paths, part.classes, part.root)
+        role: Split(role or "all", part.labels, None, Paths(part.paths, part.root), part.classes)
         for role, part in found.parts.items()
     }
     if "" in splits:
@@ -239,8 +268,8 @@ def _lacking(splits: dict[str, Split]) -> str:
 
 def _channels(split: Split) -> int:
     """1 when every header of up to 2,000 evenly spaced files announces grey, else 3; the first colour file decides."""
-    paths = split.paths or ()
-    known = (is_grey(paths[i]) for i in spaced(len(paths), HEADERS))
+    stored = split.stored
+    known = (_grey(stored, i) for i in spaced(len(split), HEADERS)) if stored is not None else ()
     grey = False
     for answer in known:
         if answer is False:
@@ -249,18 +278,31 @@ def _channels(split: Split) -> int:
     return 1 if grey else 3
 
 
+def _grey(stored: Stored, number: int) -> bool | None:
+    try:
+        given = stored.read(number)
+    except (OSError, BadImage):
+        return None
+    return given.ndim == 2 if isinstance(given, np.ndarray) else is_grey(given)
+
+
 def spaced(n: int, most: int) -> list[int]:
     """Up to `most` evenly spaced positions of n."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)).tolist() if n else []
 
 
-def _content_digest(path: Path) -> bytes:
+def _content_digest(stored: Stored, number: int) -> bytes:
     try:
-        if not path.is_file():
+        given = stored.read(number)
+        if isinstance(given, np.ndarray):
+            return hashlib.sha256(repr(given.shape).encode() + np.ascontiguousarray(given).tobytes()).digest()
+        if isinstance(given, bytes):
+            return hashlib.sha256(given).digest()
+        if not given.is_file():
             return b"unreadable"
-        with path.open("rb") as file:
+        with given.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
+    except (OSError, BadImage):
         return b"unreadable"
 
 

@@ -77,8 +77,7 @@ class HeldOut:
     arrays: tuple[np.ndarray, ...]
 
     def name(self, i: int) -> str:
-        index = self.indices[i]
-        return str(self.split.paths[index]) if self.split.paths else f"{self.split.name} image {index}"
+        return self.split.named(self.indices[i])
 
 
 def export(run: str | Path, out: str | Path, *, to: Sequence[str] = FORMATS) -> Path:
@@ -146,12 +145,13 @@ def held_out(data: Data, source: Classifier) -> HeldOut:
 
 def original(split: Split, index: int) -> Original:
     """The image's own file, or a PNG of it where the data set holds arrays."""
-    if split.paths is not None:
-        path = split.paths[index]
-        return Original(path.suffix.lower(), path.read_bytes())
-    assert split.images is not None
+    given = split.given(index)
+    if isinstance(given, Path):
+        return Original(given.suffix.lower(), given.read_bytes())
+    if isinstance(given, bytes):
+        return Original("", given)
     png = io.BytesIO()
-    Image.fromarray(split.images[index]).save(png, "PNG")
+    Image.fromarray(given).save(png, "PNG")
     return Original(".png", png.getvalue())
 
 

@@ -91,7 +91,7 @@ def loaders(split: Split, wanted: int | None) -> int:
     """Processes that decode a split's files: as asked, else all cores but one where there are files enough to pay."""
     if wanted is not None:
         return wanted
-    if split.paths is None or len(split) < FEW_FILES:
+    if split.stored is None or len(split) < FEW_FILES:
         return 0
     return min(max(cores() - 1, 1), MOST_LOADERS)
 

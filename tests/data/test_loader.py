@@ -20,6 +20,7 @@ from PIL import Image
 from convatlas.data import Preprocess, Split, decode, open_data
 from convatlas.data.augment import parse
 from convatlas.data.loader import Batch, _Pictures, eval_batches, steps, train_batches
+from convatlas.data.stored import Paths
 from convatlas.errors import BadData, BadRecipe, RunFailed
 
 SMALL = Preprocess(3, 24, 20, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
@@ -40,7 +41,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Split:
     (folder / "b/cut.jpg").write_bytes((folder / "b/01.jpg").read_bytes()[:300])
     paths = tuple(sorted(folder.rglob("*.*")))
     labels = np.array([int(p.parent.name == "b") for p in paths])
-    return Split("train", labels, paths=paths, classes=("a", "b"), root=folder)
+    return Split("train", labels, stored=Paths(paths, folder), classes=("a", "b"))
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +84,11 @@ def test_a_start_gives_the_tail(photos: Split, names: tuple[str, ...], start: in
 
 
 def test_skipped_batches_are_not_decoded(photos: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convatlas.data import loader
+    from convatlas.data import sets
 
     opened = []
-    original = loader.decode_crop
-    monkeypatch.setattr(loader, "decode_crop", lambda path, *rest: opened.append(path) or original(path, *rest))
+    original = sets.decode_crop
+    monkeypatch.setattr(sets, "decode_crop", lambda path, *rest: opened.append(path) or original(path, *rest))
     list(train_batches(photos, SMALL, PHOTO, batch=5, seed=1, epoch=0, start=4))
     assert len(opened) == 28 - 20
 
@@ -96,7 +97,7 @@ def by_number(
     split: Split, batch: int, names: tuple[str, ...], p: Preprocess, epoch: int = 0
 ) -> dict[bytes, torch.Tensor]:
     """Images keyed by a label that is unique to each."""
-    marked = Split("train", np.arange(len(split)), split.images, split.paths, split.classes, split.root)
+    marked = Split("train", np.arange(len(split)), split.images, split.stored, split.classes)
     found = {}
     for b in train_batches(marked, p, names, batch=batch, seed=7, epoch=epoch):
         found |= {int(label): image for image, label in zip(b.images, b.labels, strict=True)}

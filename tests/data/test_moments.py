@@ -8,6 +8,7 @@ from PIL import Image
 
 from convatlas.data import Preprocess, open_data, statistics
 from convatlas.data.sets import Split
+from convatlas.data.stored import Paths
 from convatlas.errors import BadData
 
 
@@ -29,14 +30,14 @@ def test_files_with_bad_ones_among_them(tmp_path: Path, workers: int) -> None:
     for path, array in zip(paths, arrays, strict=False):
         Image.fromarray(array).save(path)
     paths[6].write_text("bad")
-    split = Split("train", np.zeros(7, np.int64), paths=tuple(paths), classes=("a", "b"))
+    split = Split("train", np.zeros(7, np.int64), stored=Paths(tuple(paths)), classes=("a", "b"))
     mean, std = statistics(split, Preprocess(3, 10, 10, crop=1), workers=workers)
     assert np.allclose(mean, arrays.mean((0, 1, 2)) / 255) and np.allclose(std, arrays.std((0, 1, 2)) / 255)
 
 
 def test_no_image_can_be_decoded(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("bad")
-    split = Split("train", np.zeros(1, np.int64), paths=(tmp_path / "x.png",), classes=("a", "b"))
+    split = Split("train", np.zeros(1, np.int64), stored=Paths((tmp_path / "x.png",)), classes=("a", "b"))
     with pytest.raises(BadData) as caught:
         statistics(split, Preprocess(3, 10, 10))
     assert str(caught.value) == "no image of the train split can be decoded; `convatlas check-data` names each"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from convatlas import classifier
 from convatlas.classifier import Spec
 from convatlas.data import Preprocess, Split, open_data
+from convatlas.data.stored import Paths
 from convatlas.errors import BadData, UsageError
 from convatlas.paper import Recipe
 from convatlas.record import to_json
@@ -81,7 +82,7 @@ def test_nothing_can_be_read(tmp_path: Path) -> None:
     files = [tmp_path / f"{i}.png" for i in range(2)]
     for file in files:
         file.write_bytes(b"no image")
-    split = Split("test", np.array([0, 1]), None, tuple(files), ("a", "b"), tmp_path)
+    split = Split("test", np.array([0, 1]), None, Paths(tuple(files), tmp_path), ("a", "b"))
     with pytest.raises(BadData, match="of the test split"):
         count(ByColour(), split, VIEW)
 
