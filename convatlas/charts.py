@@ -73,9 +73,9 @@ def accuracy_against_macs(comparison: Comparison) -> Chart | None:
         "parameters:Q",
         title="Parameters",
         scale=area,
-        legend=alt.Legend(values=_ticks(largest / 20, largest)[-3:], format="~s", symbolFillColor="transparent"),
+        legend=alt.Legend(values=ticks(largest / 20, largest)[-3:], format="~s", symbolFillColor="transparent"),
     )
-    base = alt.Chart(alt.Data(values=values)).encode(x=x, tooltip=_tooltip(ACCURACY_FIELDS))
+    base = alt.Chart(alt.Data(values=values)).encode(x=x, tooltip=tooltip(ACCURACY_FIELDS))
     colour, shape = _marks(entries)
     layers = [
         base.mark_circle(opacity=0.28).encode(y=y, size=size, color=colour),
@@ -107,7 +107,7 @@ def accuracy_against_macs(comparison: Comparison) -> Chart | None:
         for e in entries
         if e.accuracy
     ]
-    spec = _finished(alt.layer(*layers), description)
+    spec = finished(alt.layer(*layers), description)
     return Chart("accuracy-macs", "Accuracy against operations", description, spec, columns, rows)
 
 
@@ -131,7 +131,7 @@ def time_against_batch(comparison: Comparison) -> Chart | None:
     y = _axis("ms", title, times)
     y2 = _axis("low", title, times)
     colour, shape = _marks(entries)
-    base = alt.Chart(alt.Data(values=values)).encode(x=x, color=colour, tooltip=_tooltip(TIME_FIELDS))
+    base = alt.Chart(alt.Data(values=values)).encode(x=x, color=colour, tooltip=tooltip(TIME_FIELDS))
     layers = [
         base.mark_area(opacity=0.2).encode(y=y2, y2="high:Q"),
         base.mark_line(strokeWidth=2).encode(y=y),
@@ -157,7 +157,7 @@ def time_against_batch(comparison: Comparison) -> Chart | None:
         for e in entries
         for t in e.timings
     ]
-    spec = _finished(alt.layer(*layers), description)
+    spec = finished(alt.layer(*layers), description)
     return Chart("time-batch", "Forward time against batch size", description, spec, columns, rows)
 
 
@@ -186,7 +186,7 @@ def training_curves(comparison: Comparison) -> Chart | None:
         x=alt.X("epoch:Q", title="Epoch", axis=alt.Axis(format="d", values=_epochs(entries))),
         y=_axis("error", "Error, %", [v["error"] for v in values]),
         color=colour,
-        tooltip=_tooltip(CURVE_FIELDS),
+        tooltip=tooltip(CURVE_FIELDS),
     )
     ends = [
         max((v for v in values if v["run"] == e.name), key=lambda v: (v["images"] == VALIDATION, v["epoch"]))
@@ -210,7 +210,7 @@ def training_curves(comparison: Comparison) -> Chart | None:
         for e in entries
         for p in e.curve
     ]
-    spec = _finished(alt.layer(*layers), description)
+    spec = finished(alt.layer(*layers), description)
     return Chart("training", "Training", description, spec, columns, rows)
 
 
@@ -310,7 +310,7 @@ def _axis(field: str, title: str, values: Sequence[float]) -> Any:
     scale = alt.Scale(type="log" if far else "linear", domain=[low, high or 1], nice=False)
     if not far:
         return kind(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format=form, tickCount=8))
-    axis = alt.Axis(values=_ticks(low, high), format=form)
+    axis = alt.Axis(values=ticks(low, high), format=form)
     return kind(f"{field}:Q", title=f"{title} (log scale)", scale=scale, axis=axis)
 
 
@@ -321,7 +321,7 @@ def _epochs(entries: Sequence[Entry]) -> list[int]:
     return [1, *range(step, last + 1, step)] if step > 1 else list(range(1, last + 1))
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """The 1, 2 and 5 times powers of ten from low to high; powers alone where they are many."""
     powers = range(floor(log10(low)), floor(log10(high)) + 1)
     steps = (1, 2, 5) if len(powers) <= 4 else (1,)
@@ -341,7 +341,7 @@ def _marks(entries: Sequence[Entry]) -> tuple[Any, Any]:
     )
 
 
-def _tooltip(fields: dict[str, tuple[str, str]]) -> list[Any]:
+def tooltip(fields: dict[str, tuple[str, str]]) -> list[Any]:
     import altair as alt
 
     return [
@@ -350,7 +350,7 @@ def _tooltip(fields: dict[str, tuple[str, str]]) -> list[Any]:
     ]
 
 
-def _finished(chart: Any, description: str) -> dict[str, Any]:
+def finished(chart: Any, description: str) -> dict[str, Any]:
     """The specification with our look, as wide as its place on a page, and without an address in it."""
     font = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
     ink = {"labelColor": "currentColor", "titleColor": "currentColor", "labelFont": font, "titleFont": font}

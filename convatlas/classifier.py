@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from . import files, units, weights
 from .data import Preprocess
-from .errors import BadBundle, BadCheckpoint, ConvAtlasError, UsageError
-from .layers import WithHeads, drop_heads
+from .errors import BadBundle, BadCheckpoint, BadRecipe, ConvAtlasError, UsageError
+from .layers import Whiten, WithHeads, chain, drop_heads
 from .networks import build
 
 BUNDLE_FORMAT = 1  # version of the bundle's own form
@@ -36,7 +36,18 @@ class Spec:
 
     def build(self, seed: int = 0) -> nn.Module:
         channels, height, width = self.input
-        return build(self.network, classes=len(self.classes), channels=channels, input=(height, width), seed=seed)
+        net = build(self.network, classes=len(self.classes), channels=channels, input=(height, width), seed=seed)
+        return net if self.preprocess.whiten == "none" else self._whitened(net)
+
+    def _whitened(self, net: nn.Module) -> nn.Module:
+        """The network behind a layer that whitens, whose numbers travel with the weights. Raises BadRecipe."""
+        if not isinstance(net, nn.Sequential):
+            raise BadRecipe(
+                f"whiten={self.preprocess.whiten} needs a network that is one chain of layers, and {self.network} is "
+                "none; use --set whiten=none"
+            )
+        first = Whiten(self.preprocess.whiten, self.input)
+        return chain(whiten=first, **dict(net.named_children()))
 
 
 @dataclass(frozen=True)

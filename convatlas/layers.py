@@ -87,6 +87,38 @@ class WithHeads(nn.Sequential):
         return Heads(x, tuple(auxiliary[h] for h in self.heads), self.weight) if auxiliary else x
 
 
+class Whiten(nn.Module):
+    """Global contrast normalisation of each image, and for "zca" whitening of its pixels: (N,C,H,W) in shares of white.
+
+    Each image's mean goes, and its pixels are divided by their root of summed squares over 55, as in the preprocessing
+    of Maxout Networks (Goodfellow et al. 2013), which Network in Network takes over; an image of a single value becomes
+    0. Then (x - mean) matrix, with what the training images gave (`data.moments.whitening`). Numbers are buffers: they
+    travel with the weights.
+    """
+
+    SCALE = 55.0  # pylearn2's global_contrast_normalize
+    FLAT = 1e-3  # a norm that only an image of one value has in 8 bits; pylearn2's 55e-8 is below float32's rounding
+    mean: Tensor
+    matrix: Tensor
+
+    def __init__(self, kind: str, input: tuple[int, int, int]):
+        super().__init__()
+        pixels = input[0] * input[1] * input[2]
+        self.kind = kind
+        if kind == "zca":
+            self.register_buffer("mean", torch.zeros(pixels))
+            self.register_buffer("matrix", torch.eye(pixels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        flat = flat - flat.mean(dim=1, keepdim=True)
+        norm = flat.square().sum(dim=1, keepdim=True).sqrt()
+        flat = flat / torch.where(norm < self.FLAT, torch.ones_like(norm), norm / self.SCALE)
+        if self.kind == "zca":
+            flat = (flat - self.mean) @ self.matrix
+        return flat.reshape(x.shape)
+
+
 def drop_heads(net: nn.Module) -> None:
     """Removes auxiliary classifiers, which nothing but training uses; a network without any stays as it is."""
     if isinstance(net, WithHeads):

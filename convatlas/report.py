@@ -55,7 +55,7 @@ def _content(comparison: Comparison, choice: Choice | None) -> dict[str, Any]:
     shown = legible(comparison)
     decided = legible(choice) if choice else None
     drawn = charts(shown)
-    library = _library()
+    library = chart_library()
     sources = {f"'sha256-{digest(script)}'" for script in (library, DRAW)}
     columns, rows = shown.table()
     return {
@@ -77,9 +77,9 @@ def _content(comparison: Comparison, choice: Choice | None) -> dict[str, Any]:
         "made": now(),
         "version": versions(["convatlas"]).get("convatlas", ""),
         "data": {
-            "comparison": Markup(_inside(comparison.as_json())),
-            "choice": Markup(_inside(choice.as_json() if choice else "null")),
-            "charts": Markup(_inside(json.dumps({c.name: c.spec for c in drawn}))),
+            "comparison": Markup(embedded(comparison.as_json())),
+            "choice": Markup(embedded(choice.as_json() if choice else "null")),
+            "charts": Markup(embedded(json.dumps({c.name: c.spec for c in drawn}))),
         },
         "library": Markup(library),
         "draw": Markup(DRAW),
@@ -87,14 +87,14 @@ def _content(comparison: Comparison, choice: Choice | None) -> dict[str, Any]:
 
 
 @cache
-def _library() -> str:
+def chart_library() -> str:
     """Vega-Embed, Vega-Lite and Vega in one script of about 0.9 MB."""
     import vl_convert
 
     return f"\n{vl_convert.javascript_bundle(EXPORTS)}\n"
 
 
-def _inside(text: str) -> str:
+def embedded(text: str) -> str:
     """JSON that can stand in a <script> element: plain ASCII, and no character that ends it or begins another."""
     ascii_only = json.dumps(json.loads(text))
     return ascii_only.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

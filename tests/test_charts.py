@@ -150,7 +150,7 @@ def test_the_names_on_the_chart_meet_no_other_name(points: list[tuple[int, int]]
 
 @given(st.floats(1e-6, 1e9), st.floats(10, 1e8))
 def test_ticks_are_inside_rising_and_round(low: float, ratio: float) -> None:
-    ticks = charts._ticks(low, low * ratio)
+    ticks = charts.ticks(low, low * ratio)
     assert ticks and all(low <= t <= low * ratio for t in ticks)
     assert all(a < b for a, b in pairwise(ticks))
     assert all(f"{t:.0e}"[0] in "125" and f"{t:.3e}"[1:5] == ".000" for t in ticks)

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 
 from ..errors import ConvAtlasError
-from . import comparing, networks, shipping, table, training  # each registers its verbs
+from . import (
+    comparing,
+    data,
+    evaluating,
+    experimenting,
+    networks,
+    shipping,
+    table,
+    training,
+    transferring,
+)  # each registers its verbs
 from .app import app
 
 
@@ -45,4 +55,16 @@ def _fault(error: BaseException) -> int:
     return code
 
 
-__all__ = ["app", "comparing", "main", "networks", "shipping", "table", "training"]
+__all__ = [
+    "app",
+    "comparing",
+    "data",
+    "evaluating",
+    "experimenting",
+    "main",
+    "networks",
+    "shipping",
+    "table",
+    "training",
+    "transferring",
+]

@@ -3,8 +3,9 @@
 from .checking import Check, SplitCheck, check
 from .decoding import BadFile, decode
 from .moments import statistics
+from .opening import open_data
 from .preprocess import Preprocess
-from .sets import Data, Split, open_data
+from .sets import Data, Split
 
 __all__ = [
     "BadFile",

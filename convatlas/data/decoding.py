@@ -37,6 +37,8 @@ SIGNATURES = (
 
 # EXIF tag 0x0112: what brings the stored pixels upright (as in Pillow's ImageOps.exif_transpose).
 ORIENTATION = 0x0112
+GPS, LATITUDE, LONGITUDE = 0x8825, 2, 4  # EXIF 2.32, sections 4.6.3 and 4.6.6
+MAKE, MODEL = 0x010F, 0x0110
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -60,11 +62,17 @@ class BadFile:
 
 @dataclass(frozen=True)
 class Look:
-    """What an image file holds: upright size in pixels and Pillow's name of its colour mode."""
+    """What an image file holds, whole: for those who check a set and decode each file once."""
 
-    width: int
+    width: int  # upright
     height: int
-    mode: str
+    mode: str  # Pillow's name of the colour mode
+    format: str  # one of FORMATS
+    turned: bool  # EXIF says that the stored pixels are not upright
+    position: bool  # EXIF tells where it was taken
+    camera: bool  # EXIF names the camera's maker or model
+    content: bytes  # the file's own
+    picture: Image.Image  # as `decode` gives it in three channels
 
 
 def decode(source: Path | bytes, channels: int) -> Image.Image:
@@ -105,12 +113,14 @@ def decode_crop(
 def look(source: Path | bytes) -> Look:
     """Decodes a file whole and says what it holds. Raises BadImage as `decode` does."""
     with _guard(source):
-        picture = _opened(source)
-        mode = picture.mode
+        content = source if isinstance(source, bytes) else _content(source)
+        picture = _opened(content)
+        mode, format = picture.mode, "JPEG" if picture.format == "MPO" else str(picture.format)
         picture.load()
-        upright = _turned(picture, _orientation(picture))
-        to_channels(upright, 3)
-        return Look(*upright.size, mode)
+        turn = _orientation(picture)
+        position, camera = _told(picture)
+        upright = to_channels(_turned(picture, turn), 3)
+        return Look(*upright.size, mode, format, turn in TURNS, position, camera, content, upright)
 
 
 def is_grey(source: Path | bytes) -> bool | None:
@@ -238,6 +248,17 @@ def _orientation(picture: Image.Image) -> int:
     except Exception:
         return 1
     return value if value in TURNS else 1
+
+
+def _told(picture: Image.Image) -> tuple[bool, bool]:
+    """Whether EXIF holds a position, and a camera's name; a broken block holds neither."""
+    try:
+        exif = picture.getexif()
+        place = exif.get_ifd(GPS)
+        camera = any(str(exif.get(tag) or "").strip("\0 ") for tag in (MAKE, MODEL))
+        return LATITUDE in place or LONGITUDE in place, camera
+    except Exception:
+        return False, False
 
 
 def _turned(picture: Image.Image, turn: int) -> Image.Image:

@@ -1,7 +1,6 @@
 """Image folders: a folder a class, with or without train, validation and test above."""
 
 import os
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BadData
+from . import classes
 from .decoding import EXTENSIONS, printable
 
 ROLES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
 LAYOUTS = (
     "known layouts are train/CLASS/*.jpg with validation/ (or val/, valid/) and test/ beside it, CLASS/*.jpg alone, "
-    "and MNIST's files train-images-idx3-ubyte.gz and so on"
+    "MNIST's files train-images-idx3-ubyte.gz and so on, CIFAR's python or binary batches, tar shards, a packed set, "
+    "a folder that Hugging Face's datasets saved, and a CSV file of path and label"
 )
 
 
@@ -53,14 +54,8 @@ def scan(folder: Path) -> Found:
     for role, part in parts.items():
         if role and not part.paths:
             raise BadData(f"{printable(str(part.root))} holds no image; add images or remove the {role} folder")
-        extra = sorted(set(part.classes) - set(first.classes))
-        if extra:
-            raise BadData(
-                f"class {extra[0]!r} of {printable(str(part.root))} is missing in {printable(str(first.root))}; labels "
-                f"are matched by name, so rename or remove it"
-            )
-        number = {name: i for i, name in enumerate(first.classes)}
-        part.labels = np.array([number[part.classes[label]] for label in part.labels], np.int64)
+        number = classes.numbers(part.classes, first.classes, printable(str(part.root)), printable(str(first.root)))
+        part.labels = np.array(number, np.int64)[part.labels] if number else part.labels
         part.classes = first.classes
     if len(first.classes) < 2:
         raise BadData(_too_few(folder, first))
@@ -92,7 +87,7 @@ def _roles(folder: Path) -> dict[str, Path]:
 def _part(root: Path, ignored: Counter[str], strict: bool) -> Part:
     places = _folders(root)
     _note_files(root, ignored)
-    classes: list[str] = []
+    names: list[str] = []
     paths: list[Path] = []
     labels: list[int] = []
     empty: list[str] = []
@@ -101,19 +96,18 @@ def _part(root: Path, ignored: Counter[str], strict: bool) -> Part:
         images: list[Path] = []
         _gather(place, images, ignored, set(above))
         if images:
-            labels += [len(classes)] * len(images)
-            classes.append(_class_name(place))
+            labels += [len(names)] * len(images)
+            names.append(_class_name(place))
             paths += images
         else:
             empty.append(place.name)
     if paths and empty and strict:
         raise BadData(f"class {empty[0]!r} of {printable(str(root))} has no image; add images or remove the folder")
-    return Part(root, tuple(classes), tuple(paths), np.array(labels, np.int64))
+    return Part(root, tuple(names), tuple(paths), np.array(labels, np.int64))
 
 
 def _class_name(place: Path) -> str:
-    # It must survive JSON and a file with a name a line.
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in place.name):
+    if not classes.is_plain(place.name):
         raise BadData(f"the class folder {printable(str(place))} has a name that is no plain text (UTF-8); rename it")
     return place.name
 

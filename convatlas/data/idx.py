@@ -75,6 +75,23 @@ def array(path: Path, dimensions: int) -> np.ndarray:
     return np.frombuffer(bytearray(content), np.uint8).reshape(shape)
 
 
+def class_names(place: Path, values: np.ndarray) -> tuple[str, ...]:
+    """The lines of classes.txt that the labels `values` number, else the numbers. Raises BadData."""
+    file = place / "classes.txt"
+    if not file.is_file():
+        return tuple(str(v) for v in values)
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except ValueError:
+        raise BadData(f"{printable(str(file))} is not UTF-8 text; give a class name a line") from None
+    if len(lines) <= values.max() or len(set(lines)) < len(lines) or not all(lines):
+        raise BadData(
+            f"{printable(str(file))} has {len(lines)} lines; labels go to {values.max()}, so give "
+            f"{values.max() + 1} different class names, one a line"
+        )
+    return tuple(lines[v] for v in values)
+
+
 def _file(folder: Path, prefix: str, kind: str) -> Path | None:
     number = 3 if kind == "images" else 1
     for name in (f"{prefix}-{kind}-idx{number}-ubyte", f"{prefix}-{kind}.idx{number}-ubyte"):

@@ -30,6 +30,7 @@ class Preprocess:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     interpolation: Literal["bilinear"] = "bilinear"  # antialiased, Pillow's
+    whiten: Literal["none", "gcn", "zca"] = "none"  # what the network's first layer does beside; see layers.Whiten
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):

@@ -1,1 +1,1 @@
-"""Experiments that answer a question with trainings of their own, each a command and one page."""
+"""Experiments that answer a question with trainings or steps of their own, each a command; some with a page."""

@@ -234,9 +234,9 @@ NETWORKS = {
 # ---- How it was trained ---------------------------------------------------------------------------------------------
 
 RECIPES = {
-    # The paper gives momentum, the rate's fall by 4 % every 8 epochs and the sampled areas; the rest is the solver of
-    # Caffe's bvlc_googlenet, whose 10 million iterations of 32 images are 250 epochs. Left out: asynchronous updates,
-    # averaging of the weights (Polyak), photometric distortions, random interpolation.
+    # The paper gives momentum, the rate's fall by 4 % every 8 epochs, averaged weights and the sampled areas; the rest
+    # is the solver of Caffe's bvlc_googlenet, whose 10 million iterations of 32 images are 250 epochs. Colours change
+    # as in Howard (2013, arXiv:1312.5402), whom the paper names. Left out: asynchronous updates, random interpolation.
     "googlenet": Recipe(
         where="section 6",
         dataset="ImageNet",
@@ -245,11 +245,44 @@ RECIPES = {
         lr=0.01,
         momentum=0.9,
         weight_decay=2e-4,
-        schedule="steps",
-        drops=tuple(range(8, 250, 8)),
+        schedule="exponential",
         factor=0.96,
-        augment=("area 0.08-1", "flip"),
-        assumed=("epochs", "batch", "lr", "weight_decay", "augment"),
+        every=8,
+        head_weight=0.3,
+        average=0.9999,
+        augment=("area 0.08-1", "colour 0.5", "flip"),
+        assumed=("epochs", "batch", "lr", "weight_decay", "average", "augment"),
+    ),
+    "bvlc_googlenet": Recipe(
+        where="Caffe's models/bvlc_googlenet/solver.prototxt",
+        dataset="ImageNet",
+        iterations=10_000_000,
+        batch=32,
+        lr=0.01,
+        momentum=0.9,
+        weight_decay=2e-4,
+        decayed="weights",
+        bias_lr=2.0,
+        schedule="exponential",
+        factor=0.96,
+        every=320_000,
+        head_weight=0.3,
+        augment=("side 256-256", "flip"),
+    ),
+    "bvlc_googlenet_quick": Recipe(
+        where="Caffe's models/bvlc_googlenet/quick_solver.prototxt",
+        dataset="ImageNet",
+        iterations=2_400_000,
+        batch=32,
+        lr=0.01,
+        momentum=0.9,
+        weight_decay=2e-4,
+        decayed="weights",
+        bias_lr=2.0,
+        schedule="polynomial",
+        power=0.5,
+        head_weight=0.3,
+        augment=("side 256-256", "flip"),
     ),
 }
 

@@ -237,22 +237,29 @@ NETWORKS = {
 # ---- How it was trained ---------------------------------------------------------------------------------------------
 
 RECIPES = {
-    # The paper's best networks were trained by RMSProp (decay 0.9, epsilon 1), its first by momentum 0.9, as here; 50
-    # machines took batches of 32 each. Left out: label smoothing of 0.1, gradients clipped at 2, averaged weights. The
-    # weight decay is that of the authors' code.
+    # 50 machines took batches of 32 each. Momentum, weight decay, the average's decay and the head's weight are those
+    # of the authors' code (TF-slim), whose changes of hue and saturation are left out.
     "inception_v3": Recipe(
         where="section 8",
         dataset="ImageNet",
         epochs=100,
         batch=32,
+        optimiser="rmsprop",
         lr=0.045,
         momentum=0.9,
+        decay=0.9,
+        epsilon=1.0,
         weight_decay=4e-5,
-        schedule="steps",
-        drops=tuple(range(2, 100, 2)),
+        decayed="weights",
+        clip=2.0,
+        schedule="exponential",
         factor=0.94,
+        every=2,
+        label_smoothing=0.1,
+        head_weight=0.4,
+        average=0.9999,
         augment=("area 0.08-1", "flip"),
-        assumed=("lr", "weight_decay", "augment"),
+        assumed=("momentum", "weight_decay", "decayed", "head_weight", "average", "augment", "crop"),
     ),
 }
 

@@ -265,22 +265,37 @@ NETWORKS = {
 # ---- How they were trained ------------------------------------------------------------------------------------------
 
 RECIPES = {
-    # The paper used RMSProp (decay 0.9, epsilon 1.0) on 20 replicas and evaluated a running average of the weights; the
-    # momentum is ours. The rate falls by 6 % every two epochs. The batch (32 a replica), the length and the
-    # augmentation are not printed, and the weight decay is TF-slim's.
+    # 20 replicas, here of 32 images each; the batch and the length are not printed. The paper evaluates a running
+    # average of the weights; its decay, weight decay and label smoothing are those of the authors' code (TF-slim).
     "inception_v4": Recipe(
         where="section 4",
         dataset="ImageNet",
         epochs=160,
         batch=640,
+        optimiser="rmsprop",
         lr=0.045,
         momentum=0.9,
+        decay=0.9,
+        epsilon=1.0,
         weight_decay=4e-5,
-        schedule="steps",
-        drops=tuple(range(2, 160, 2)),
+        decayed="weights",
+        schedule="exponential",
         factor=0.94,
+        every=2,
+        label_smoothing=0.1,
+        average=0.9999,
         augment=("area 0.08-1", "flip"),
-        assumed=("epochs", "batch", "momentum", "weight_decay", "augment", "crop", "validation"),
+        assumed=(
+            "epochs",
+            "batch",
+            "momentum",
+            "weight_decay",
+            "decayed",
+            "label_smoothing",
+            "average",
+            "augment",
+            "crop",
+        ),
     ),
 }
 

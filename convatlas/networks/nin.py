@@ -154,7 +154,6 @@ NETWORKS = {
 # ---- How they were trained ------------------------------------------------------------------------------------------
 
 RECIPES = {
-    # Biases learn at twice the rate and do not decay there.
     "nin": Recipe(
         where="the first author's Caffe solver",
         dataset="ImageNet",
@@ -163,13 +162,14 @@ RECIPES = {
         lr=0.01,
         momentum=0.9,
         weight_decay=5e-4,
+        decayed="weights",
+        bias_lr=2.0,
         schedule="steps",
         drops=(200_000, 400_000),
         augment=("side 256-256", "flip"),
     ),
-    # The paper lowers the rate by 10, twice, when the accuracy on the training set stops improving, on images with
-    # global contrast normalisation and ZCA whitening. It names neither rates nor decay, and augments by "translation
-    # and horizontal flipping" without a width.
+    # The rate falls to a tenth, twice, when the accuracy on the training set stops improving. The paper augments by
+    # "translation and horizontal flipping" without a width.
     "nin_cifar": Recipe(
         where="section 4",
         dataset="CIFAR-10",
@@ -177,13 +177,15 @@ RECIPES = {
         batch=128,
         lr=0.01,
         momentum=0.9,
-        weight_decay=1e-4,
+        weight_decay=1e-5,
         schedule="plateau",
+        watch="training",
         augment=("pad-crop 4", "flip"),
         crop=1.0,
+        whiten="zca",
         assumed=("epochs", "lr", "momentum", "weight_decay", "patience", "augment", "validation"),
     ),
-    # Its last 11 epochs are without weight decay, and its images are cropped as AlexNet's.
+    # Its last 11 epochs are without weight decay.
     "nin_bn": Recipe(
         where="models/ninbn.lua",
         dataset="ImageNet",

@@ -186,7 +186,7 @@ NETWORKS = {
 # ---- How they were trained ------------------------------------------------------------------------------------------
 
 RECIPES = {
-    # The appendix gives the drops and no end. It has the 2015 paper's augmentation, of which the colours are left out.
+    # The appendix gives the drops and no end. Augmentation is the 2015 paper's.
     "preresnet": Recipe(
         where="appendix",
         dataset="ImageNet",
@@ -197,10 +197,10 @@ RECIPES = {
         weight_decay=1e-4,
         schedule="steps",
         drops=(30, 60),
-        augment=("side 256-480", "flip"),
-        assumed=("epochs", "augment"),
+        augment=("side 256-480", "pca-colour 0.1", "flip"),
+        assumed=("epochs",),
     ),
-    # The paper starts at a rate of 0.01 for 400 iterations, and remarks that its units do not need that.
+    # The paper remarks that its units do not need the warm-up.
     "preresnet_cifar": Recipe(
         where="appendix",
         dataset="CIFAR-10",
@@ -211,6 +211,8 @@ RECIPES = {
         weight_decay=1e-4,
         schedule="steps",
         drops=(32_000, 48_000),
+        warm_up=400,
+        warm_up_lr=0.01,
         augment=("pad-crop 4", "flip"),
         crop=1.0,
         assumed=("iterations", "validation"),

@@ -17,6 +17,7 @@ Departures and choices:
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor, nn
@@ -199,8 +200,8 @@ def _imagenet(build: Callable[..., nn.Module], about: str = "", torchvision: str
     return Network(build, initialise_he, (3, 224, 224), 1000, "resnet", about, foreign=foreign)
 
 
-def _cifar(build: Callable[..., nn.Module], about: str = "") -> Network:
-    return Network(build, initialise_he, (3, 32, 32), 10, "resnet_cifar", about)
+def _cifar(build: Callable[..., nn.Module], about: str = "", recipe: str = "resnet_cifar") -> Network:
+    return Network(build, initialise_he, (3, 32, 32), 10, recipe, about)
 
 
 V15 = "Stride in the 3x3 of a bottleneck, as in torchvision."
@@ -230,17 +231,17 @@ NETWORKS = {
     "resnet32_cifar": _cifar(partial(resnet_cifar, 32)),
     "resnet44_cifar": _cifar(partial(resnet_cifar, 44)),
     "resnet56_cifar": _cifar(partial(resnet_cifar, 56)),
-    "resnet110_cifar": _cifar(partial(resnet_cifar, 110)),
-    "resnet1202_cifar": _cifar(partial(resnet_cifar, 1202)),
+    "resnet110_cifar": _cifar(partial(resnet_cifar, 110), recipe="resnet110_cifar"),
+    "resnet1202_cifar": _cifar(partial(resnet_cifar, 1202), recipe="resnet110_cifar"),
     "resnet20_cifar_b": _cifar(partial(resnet_cifar, 20, option_b), B),
     "resnet56_cifar_b": _cifar(partial(resnet_cifar, 56, option_b), B),
-    "resnet110_cifar_b": _cifar(partial(resnet_cifar, 110, option_b), B),
-    "resnet1202_cifar_b": _cifar(partial(resnet_cifar, 1202, option_b), B),
+    "resnet110_cifar_b": _cifar(partial(resnet_cifar, 110, option_b), B, "resnet110_cifar"),
+    "resnet1202_cifar_b": _cifar(partial(resnet_cifar, 1202, option_b), B, "resnet110_cifar"),
     "plain20_cifar": _cifar(partial(resnet_cifar, 20, None), PLAIN),
     "plain32_cifar": _cifar(partial(resnet_cifar, 32, None), PLAIN),
     "plain44_cifar": _cifar(partial(resnet_cifar, 44, None), PLAIN),
     "plain56_cifar": _cifar(partial(resnet_cifar, 56, None), PLAIN),
-    "plain110_cifar": _cifar(partial(resnet_cifar, 110, None), PLAIN),
+    "plain110_cifar": _cifar(partial(resnet_cifar, 110, None), PLAIN, "resnet110_cifar"),
     "bottleneck_block": Network(partial(block_256, bottleneck, 64), initialise_he, (256, 28, 28), 0, "", BOTTLENECK),
     "basic_block_256": Network(partial(block_256, basic, 256), initialise_he, (256, 28, 28), 0, "", BASIC),
 }
@@ -248,8 +249,7 @@ NETWORKS = {
 # ---- How they were trained ------------------------------------------------------------------------------------------
 
 RECIPES = {
-    # The paper adds AlexNet's colour augmentation, which is left out here; it does not say how long an error must stand
-    # still before the rate falls.
+    # Batch norm's statistics were taken anew on "a sufficiently large training batch" (README of the released models).
     "resnet": Recipe(
         where="section 3.4",
         dataset="ImageNet",
@@ -259,10 +259,11 @@ RECIPES = {
         momentum=0.9,
         weight_decay=1e-4,
         schedule="plateau",
-        augment=("side 256-480", "flip"),
-        assumed=("augment", "patience"),
+        statistics=25_600,
+        augment=("side 256-480", "pca-colour 0.1", "flip"),
+        view="ten-crop",
+        assumed=("patience", "statistics"),
     ),
-    # With 110 layers the paper starts at a rate of 0.01 until the training error is below 80 % (about 400 iterations).
     "resnet_cifar": Recipe(
         where="section 4.2",
         dataset="CIFAR-10",
@@ -291,16 +292,16 @@ RECIPES = {
         augment=("area 0.25-1", "flip"),
     ),
 }
+# The training error alone ends the warm-up, after about 400 iterations with 110 layers.
+RECIPES["resnet110_cifar"] = replace(RECIPES["resnet_cifar"], warm_up=64_000, warm_up_lr=0.01, warm_up_error=0.8)
 
 # ---- What was printed -----------------------------------------------------------------------------------------------
 
-TEN = "validation, 10 crops"
-MANY = "validation, fully convolutional at several scales"
-ONE = "validation, 1 crop of 224 from 256"
+TEN, ONE = "validation, 10 crops", "validation, 1 crop of 224 from 256"
+MANY, ALL = "validation, fully convolutional at several scales", "test, trained on all 50,000 training images"
 ENSEMBLE = "test, ensemble of 6 networks, two of 152 layers"
-ALL = "test, trained on all 50,000 training images"
 AUTHORS, FB = "the authors' released models", "facebookarchive/fb.resnet.torch"
-AKAMASTER = "akamaster/pytorch_resnet_cifar10"
+AKAMASTER, RF = "akamaster/pytorch_resnet_cifar10", "google-research/receptive_field"
 TV, TV_V1, OSMR = "torchvision 0.29, metadata", "torchvision 0.29, IMAGENET1K_V1", "osmr/imgclsmob"
 CUT_50 = "3.858 G by our count: the authors cut the figure instead of rounding it"
 CUT_34 = "3.664 G by our count: the authors cut the figure, or counted option A, which is 3.644 G"
@@ -363,7 +364,6 @@ COUNTS = (  # network, parameters, MACs by torchvision, half the operations by o
     ("resnet110_cifar_b", "1730714", "", "255.70e6"),
     ("resnet1202_cifar_b", "19424026", "", "2857.17e6"),
 )
-RF = "google-research/receptive_field"
 PADDINGS = {50: "239", 101: "511", 152: "751"}
 POOL1 = "pool1 is padded at the end only there, as in the authors' files, and on both sides here: 2 pixels"
 FIELDS = {50: (35, 99, 291, 483), 101: (35, 99, 835, 1027), 152: (35, 163, 1315, 1507)}  # after conv2 to conv5

@@ -11,6 +11,7 @@ Departures and choices:
   with bottlenecks whose inner 3x3 is twice as wide and strides.
 """
 
+from dataclasses import replace
 from functools import partial
 
 from torch import nn
@@ -19,6 +20,7 @@ from ..layers import chain, initialise_he
 from ..paper import Foreign, Network, Paper, Published, Recipe
 from .preresnet import activation, cifar, convolution
 from .resnet import TORCHVISION, bottleneck_v15, resnet
+from .resnext import FB
 
 PAPER = Paper(
     "Wide Residual Networks",
@@ -89,35 +91,39 @@ NETWORKS = {
 # ---- How they were trained ------------------------------------------------------------------------------------------
 
 RECIPES = {
-    # The momentum is Nesterov's there, crops are padded by reflection, and nothing is held out.
+    # Nothing is held out there. Dropout of 0.3 is the network's own (wrn28_10_dropout_cifar).
     "wrn_cifar": Recipe(
         where="section 3 and the authors' scripts/train_cifar.sh",
         dataset="CIFAR-10",
         epochs=200,
         batch=128,
+        optimiser="nesterov",
         lr=0.1,
         momentum=0.9,
         weight_decay=5e-4,
         schedule="steps",
         drops=(60, 120, 160),
         factor=0.2,
-        augment=("pad-crop 4", "flip"),
+        augment=("reflect-crop 4", "flip"),
         crop=1.0,
-        assumed=("momentum", "augment", "validation"),
+        assumed=("validation",),
     ),
-    # The paper says little about ImageNet: this is the schedule of fb.resnet.torch, on which its code is built.
-    "wrn": Recipe(
+    # The paper says little about ImageNet: this is fb.resnet.torch's recipe, on which its code is built.
+    "wrn": replace(
+        FB,
         where="ours",
-        dataset="ImageNet",
-        epochs=90,
-        batch=256,
-        lr=0.1,
-        momentum=0.9,
-        weight_decay=1e-4,
-        schedule="steps",
-        drops=(30, 60),
-        augment=("area 0.08-1", "flip"),
-        assumed=("epochs", "batch", "lr", "momentum", "weight_decay", "schedule", "drops", "factor", "augment"),
+        assumed=(
+            "epochs",
+            "batch",
+            "optimiser",
+            "lr",
+            "momentum",
+            "weight_decay",
+            "schedule",
+            "drops",
+            "factor",
+            "augment",
+        ),
     ),
 }
 

@@ -73,9 +73,9 @@ NETWORKS = {
 # ---- How it was trained ---------------------------------------------------------------------------------------------
 
 RECIPES = {
-    # The paper lowers the rate by hand when the validation error stands still, and gives no weight decay: AlexNet's is
-    # taken. It uses ten fixed crops of the central 256x256 and their mirror images where this takes random ones, and
-    # scales each filter whose root mean square exceeds 0.1 back to it, which is left out here.
+    # The paper lowers the rate by hand when the validation error stands still. It uses ten fixed crops of the central
+    # 256x256 and their mirror images where this takes random ones, and scales each filter whose root mean square
+    # exceeds 0.1 back to it, which is left out here.
     "zfnet": Recipe(
         where="section 3",
         dataset="ImageNet",
@@ -86,7 +86,8 @@ RECIPES = {
         weight_decay=5e-4,
         schedule="plateau",
         augment=("side 256-256", "flip"),
-        assumed=("weight_decay", "factor", "patience", "augment", "crop"),
+        view="ten-crop",
+        assumed=("weight_decay", "factor", "patience", "augment", "crop", "view"),
     ),
 }
 

@@ -1,6 +1,7 @@
 """Checkpoints: a folder a step that is whole or absent, found again after any kill.
 
     checkpoints/step-000001200/{model.safetensors,optimiser.safetensors,state.json,MANIFEST.json}
+    checkpoints/step-000001200/training.safetensors    where the model is an average: the weights that are trained
     checkpoints/best, checkpoints/last     text files with such a folder's name
 
 The newest folder whose manifest verifies counts, not what `last` says: a kill may fall between the two.
@@ -8,21 +9,21 @@ The newest folder whose manifest verifies counts, not what `last` says: a kill m
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import files, weights
 from ..data import BadFile
 from ..errors import BadCheckpoint, NonFinite, SaveFailed, UsageError
 from ..record import from_json, to_json
+from .diagnosis import first_non_finite
 from .progress import say
 from .schedule import Plateau
 
-FORMAT = 1  # version of state.json
+FORMAT = 2  # version of state.json
 
 
 @dataclass
@@ -32,6 +33,8 @@ class Sums:
     loss: float = 0.0  # summed over images
     correct: int = 0
     images: int = 0
+    norms: list[float] = field(default_factory=list)  # squared, of each parameter's gradient, where they are logged
+    steps: int = 0
 
 
 @dataclass
@@ -55,6 +58,9 @@ class State:
     bad: list[BadFile] = field(default_factory=list)  # named in the log
     new_bad: list[BadFile] = field(default_factory=list)  # seen since the log's last line
     log_bytes: int = 0  # length of log.jsonl at this moment
+    gradient_bytes: int = 0  # of gradients.jsonl
+    parts: int = 1  # that a batch is worked off in
+    scale: tuple[float, int] | None = None  # fp16: of the loss, and steps since it last changed
     seconds: float = 0.0  # of training, over all parts
 
     def note(self, bad: tuple[BadFile, ...]) -> None:
@@ -65,23 +71,19 @@ class State:
         self.new_bad += [b for b in bad if b.path not in known]
 
 
-def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The momentum buffers by their parameter's name."""
-    found = {}
-    for name, parameter in net.named_parameters():
-        buffer = optimiser.state[parameter].get("momentum_buffer") if parameter in optimiser.state else None
-        if buffer is not None:
-            found[name] = buffer
-    return found
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of a training between two steps, apart from what goes on."""
 
+    state: State
+    model: dict[str, Tensor]  # what is evaluated and shipped
+    optimiser: dict[str, Tensor]
+    training: dict[str, Tensor] | None = None  # the weights that are trained, where the model is their average
 
-def restore_optimiser(net: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], where: str) -> None:
-    """Puts the momentum buffers back, laid out in memory as their parameters are. Raises BadCheckpoint."""
-    parameters = dict(net.named_parameters())
-    for name, tensor in tensors.items():
-        if name not in parameters or parameters[name].shape != tensor.shape:
-            raise BadCheckpoint(f"{where} does not belong to this network: {name} {tuple(tensor.shape)} has no place")
-        optimiser.state[parameters[name]]["momentum_buffer"] = torch.empty_like(parameters[name]).copy_(tensor)
+    def refuse_non_finite(self) -> None:
+        """Raises NonFinite."""
+        others = {**(self.training or {}), **self.optimiser}
+        refuse_non_finite({**self.model, **others}, self.state.step)
 
 
 class Checkpoints:
@@ -148,6 +150,8 @@ class Checkpoints:
             if fault is None:
                 try:
                     state = from_json(State, (step / "state.json").read_bytes())
+                    if state.format != FORMAT:
+                        fault = f"it has format {state.format}, this version reads {FORMAT}"
                 except (OSError, ValueError) as error:
                     fault = f"state.json cannot be read: {error}"
             if fault is None:
@@ -163,25 +167,25 @@ class Checkpoints:
             )
         return None
 
-    def save(self, state: State, net: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-        """Writes a step's folder, then the pointers, then removes older ones. Raises SaveFailed, NonFinite.
+    def save(self, moment: Snapshot) -> None:
+        """Writes a step's folder, then the pointers, then removes older ones. Raises SaveFailed.
 
         The last good checkpoint stays until the new one is whole.
         """
-        model, momentum = net.state_dict(), optimiser_tensors(net, optimiser)
-        refuse_non_finite({**model, **{f"momentum of {k}": v for k, v in momentum.items()}}, state.step)
-        name = step_name(state.step)
+        name = step_name(moment.state.step)
 
         def fill(folder: Path) -> None:
-            weights.save(model, folder / "model.safetensors")
-            weights.save(momentum, folder / "optimiser.safetensors")
-            (folder / "state.json").write_text(to_json(state, indent=1))
+            weights.save(moment.model, folder / "model.safetensors")
+            weights.save(moment.optimiser, folder / "optimiser.safetensors")
+            if moment.training is not None:
+                weights.save(moment.training, folder / "training.safetensors")
+            (folder / "state.json").write_text(to_json(moment.state, indent=1))
 
         files.write_folder(self.folder / name, fill)
         self.damaged.discard(name)
         self.good = [*(g for g in self.good if g != name), name]
-        self.point(state)
-        self._prune(state)
+        self.point(moment.state)
+        self._prune(moment.state)
 
     def point(self, state: State) -> None:
         """Writes `last` and `best` as the state has them."""
@@ -214,7 +218,3 @@ def refuse_non_finite(tensors: dict[str, Tensor], step: int) -> None:
             f"{name} is not finite after step {step:,}; no checkpoint was made of it, the last good one is kept; "
             "a smaller learning rate helps (--set lr=...)"
         )
-
-
-def first_non_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
-    return next((n for n, t in tensors if t.is_floating_point() and not torch.isfinite(t).all()), None)

@@ -1,134 +1,197 @@
-"""Counting right answers, image by image: the validation within a training, and `evaluate` for finished classifiers."""
+"""`evaluate`: what finished classifiers get right of a split, alone and together."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, overload
 
+import numpy as np
 import torch
-from torch import Tensor, nn
 
-from .. import classifier, units
+from .. import classifier, files, units
 from ..account import account
-from ..data import BadFile, Data, Preprocess, Split, open_data
-from ..data.loader import eval_batches
-from ..data.parallel import cores
+from ..classifier import Classifier
+from ..data import Data, Split, open_data, views
 from ..errors import BadData, UsageError
-from ..result import Accuracy, DataStamp, Result, command, now, this_machine, versions
-from .device import name_of, out_of_memory
+from ..result import DataStamp, Result, command, now, this_machine, versions
+from . import ensemble
+from .answers import Answers, Counts, answers_csv, judged, merged
+from .counting import Part, View, count, loaders
+from .device import name_of
+from .ensemble import Ensemble
 from .run import read_config
 
-MOST_LOADERS, FEW_FILES = 8, 256
+__all__ = ["Counts", "Examined", "View", "count", "evaluate", "examine", "loaders", "merged", "summary"]
+
+Source = str | Path
 
 
 @dataclass(frozen=True)
-class Counts:
-    """What a network made of a split. Unreadable files are named, and are in no other figure."""
+class Examined:
+    """An evaluation with its answers; of an ensemble they are the ensemble's."""
 
-    correct: int
-    top5_correct: int
-    images: int
-    loss: float  # summed cross entropy
-    bad: tuple[BadFile, ...]
-
-    @property
-    def accuracy(self) -> Accuracy:
-        return Accuracy(self.correct, self.top5_correct, self.images, len(self.bad))
+    found: Result | Ensemble
+    counts: Counts
+    split: Split
+    classes: tuple[str, ...]  # that the answers number
 
 
 @dataclass(frozen=True)
-class View:
-    """How the images of a split reach a network."""
+class _Way:
+    """What all members of an evaluation share."""
 
-    preprocess: Preprocess
+    data: Source
+    split: str
     device: torch.device
     batch: int
-    workers: int = 0
-    classes: tuple[int, ...] | None = None  # the network's class for each of the data's; None: the same ones
+    workers: int | None
+    view: str
+    opened: dict[tuple[float, tuple[int, int] | None], Data] = field(default_factory=dict)
 
 
-def count(net: nn.Module, split: Split, view: View, after_batch: Callable[[], None] = lambda: None) -> Counts:
-    """Runs a network in evaluation mode over a split. `after_batch` may raise to end it; the mode is put back.
-
-    Where there are fewer than five classes every answer is among the first five. Raises BadData when no image can be
-    read.
-    """
-    training = net.training
-    net.eval()
-    totals = torch.zeros(3, dtype=torch.float64 if view.device.type != "mps" else torch.float32, device=view.device)
-    chosen = None if view.classes is None else torch.tensor(view.classes, device=view.device)
-    images = 0
-    bad: list[BadFile] = []
-    try:
-        with (
-            torch.inference_mode(),
-            _full_precision(),
-            out_of_memory(view.device, f"evaluating with batch {view.batch}"),
-        ):
-            for batch in eval_batches(split, view.preprocess, batch=view.batch, workers=view.workers):
-                bad += batch.bad
-                if len(batch.labels):
-                    images += len(batch.labels)
-                    labels = batch.labels.to(view.device, non_blocking=True)
-                    labels = labels if chosen is None else chosen[labels]
-                    totals += figures(net(batch.images.to(view.device, non_blocking=True)), labels)
-                after_batch()
-    finally:
-        net.train(training)
-    if not images:
-        first = f"; the first: {bad[0].path}: {bad[0].reason}" if bad else ""
-        raise BadData(f"none of the {len(split)} images of the {split.name} split can be read{first}")
-    correct, top5, loss = totals.tolist()
-    return Counts(int(correct), int(top5), images, loss, tuple(sorted(bad, key=lambda b: b.path)))
-
-
-def _full_precision() -> AbstractContextManager[None]:
-    """Without TensorFloat-32, cuDNN's default, so that an answer is the one that a bundle of these weights gives."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-
-
-def loaders(split: Split, wanted: int | None) -> int:
-    """Processes that decode a split's files: as asked, else all cores but one where there are files enough to pay."""
-    if wanted is not None:
-        return wanted
-    if split.stored is None or len(split) < FEW_FILES:
-        return 0
-    return min(max(cores() - 1, 1), MOST_LOADERS)
-
-
-def figures(logits: Tensor, labels: Tensor) -> Tensor:
-    """Right answers, right among the first five, and the summed cross entropy. (N,classes), (N,) -> (3,)"""
-    answers = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-    loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
-    return torch.stack((answers[:, 0].sum(), answers.sum(), loss))
-
-
+@overload
 def evaluate(
-    source: str | Path,
-    data: str | Path,
+    source: Source,
+    data: Source,
     *,
     split: str = "test",
     device: str = "auto",
     batch: int = 64,
     workers: int | None = None,
-) -> Result:
-    """Counts the images of a split that a run folder's best checkpoint or a bundle gets right.
+    view: str | None = None,
+    answers: Path | None = None,
+) -> Result: ...
+@overload
+def evaluate(
+    source: Sequence[Source],
+    data: Source,
+    *,
+    split: str = "test",
+    device: str = "auto",
+    batch: int = 64,
+    workers: int | None = None,
+    view: str | None = None,
+    answers: Path | None = None,
+) -> Result | Ensemble: ...
+def evaluate(
+    source: Source | Sequence[Source],
+    data: Source,
+    *,
+    split: str = "test",
+    device: str = "auto",
+    batch: int = 64,
+    workers: int | None = None,
+    view: str | None = None,
+    answers: Path | None = None,
+) -> Result | Ensemble:
+    """Counts the images of a split that a run folder's best checkpoint or a bundle gets right; of several, an ensemble.
 
-    Labels are matched by name. Of a run folder's own data the split is the one that its training used. Raises
-    UsageError for a split that the data has not, BadData for a class that the classifier does not know.
+    Labels are matched by name. Of a run folder's own data the split is the one that its training used. `view` is one of
+    data.views.KNOWN, None is the centre. `answers` names a CSV file for what each image was answered. Raises UsageError
+    for a split that the data has not, a view that the network has not, or members of other classes; BadData for a class
+    that the classifier does not know.
     """
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    done = examine(sources, data, split=split, device=device, batch=batch, workers=workers, view=view)
+    if answers is not None:
+        files.write(Path(answers), answers_csv(done.counts.answers, done.split, done.classes))
+    return done.found
+
+
+def examine(
+    sources: Sequence[Source],
+    data: Source,
+    *,
+    split: str = "test",
+    device: str = "auto",
+    batch: int = 64,
+    workers: int | None = None,
+    view: str | None = None,
+) -> Examined:
+    """As `evaluate`, with the answers."""
     if batch < 1:
         raise UsageError(f"batch is {batch}; a batch has at least 1 image")
-    place = classifier.pick_device(device)
-    found = classifier.load(source, str(place))
-    run = Path(source) / "config.json" if (Path(source) / "checkpoints").is_dir() else None
-    opened = _open(data, run)
-    if split not in opened.splits:
+    if not sources:
+        raise UsageError("no classifier to evaluate; give a run folder or a bundle, or several")
+    views.parse(view or "center")
+    way = _Way(data, split, classifier.pick_device(device), batch, workers, view or "center")
+    if len(sources) == 1:
+        return _alone(sources[0], way)
+    return _together([str(s) for s in sources], way)
+
+
+def _alone(source: Source, way: _Way, keep: Callable[[Part], None] = lambda part: None) -> Examined:
+    found = classifier.load(source, str(way.device))
+    opened = _opened(way, source)
+    if way.split not in opened.splits:
         known = ", ".join(opened.splits)
-        raise UsageError(f"{opened.source} has no {split} split; it has {known}; choose one with --split")
+        raise UsageError(f"{opened.source} has no {way.split} split; it has {known}; choose one with --split")
+    chosen = opened.splits[way.split]
     classes = by_name(opened, found.spec.classes, str(source))
-    chosen = opened.splits[split]
-    counts = count(found.net, chosen, View(found.spec.preprocess, place, batch, loaders(chosen, workers), classes))
+    workers = loaders(chosen, way.workers)
+    view = View(found.spec.preprocess, way.device, way.batch, workers, classes, view=way.view)
+    counts = count(found.net, chosen, view, keep=keep)
+    return Examined(_result(found, opened, chosen, counts, way), counts, chosen, found.spec.classes)
+
+
+def _together(sources: list[str], way: _Way) -> Examined:
+    """Each alone, and the mean of their probabilities over the images that all could read."""
+    spec_classes = [classifier.load(source).spec.classes for source in sources]
+    ensemble.refuse_other_classes(sources, spec_classes)
+    first = spec_classes[0]
+    members: list[Examined] = []
+    total: np.ndarray | None = None
+    for source, known in zip(sources, spec_classes, strict=True):
+        columns = ensemble.same_order(known, first)
+        parts: list[Part] = []
+
+        def keep(part: Part, parts: list[Part] = parts, columns: list[int] = columns) -> None:
+            chances = torch.softmax(part.logits.float(), dim=1)[:, columns]
+            parts.append(part._replace(logits=chances.cpu()))
+
+        members.append(_alone(source, way, keep))
+        if total is None:
+            total = np.zeros((len(members[0].split), len(first)), np.float32)
+        ensemble.refuse_other_images(sources[: len(members)], [_stamp(m) for m in members])
+        for part in parts:
+            total[part.numbers] += part.logits.numpy()
+    assert total is not None
+    return _ensemble(sources, members, total / len(members), way)
+
+
+def _stamp(member: Examined) -> DataStamp | None:
+    return member.found.data
+
+
+def _ensemble(sources: list[str], members: list[Examined], means: np.ndarray, way: _Way) -> Examined:
+    rows = ensemble.common([m.counts.answers for m in members])
+    tables = [m.counts.answers.take(row) for m, row in zip(members, rows, strict=True)]
+    # The first member's classes number the probabilities' columns, and so the labels.
+    numbers, labels = tables[0].numbers, tables[0].labels
+    logs = torch.from_numpy(means[numbers]).clamp_min(1e-38).log()
+    columns = [column.numpy() for column in judged(logs, torch.from_numpy(labels))]
+    bad = {b.path: b for m in members for b in m.counts.bad}
+    counts = Counts(Answers(numbers, labels, *columns), tuple(bad[path] for path in sorted(bad)))
+    gain, paired = ensemble.compared(counts.answers, tables)
+    right = [int(t.right.sum()) for t in tables]
+    results = tuple(m.found for m in members if isinstance(m.found, Result))
+    stamp = _stamp(members[0])
+    assert stamp is not None
+    found = Ensemble(
+        sources=tuple(sources),
+        members=results,
+        accuracy=counts.accuracy(way.view),
+        data=stamp,
+        mean_top1=sum(right) / len(right) / len(numbers),
+        gain=gain,
+        best=right.index(max(right)),
+        paired=paired,
+        calibration_errors=tuple(t.calibration_error for t in (*tables, counts.answers)),
+    )
+    return Examined(found, counts, members[0].split, members[0].classes)
+
+
+def _result(found: Classifier, opened: Data, split: Split, counts: Counts, way: _Way) -> Result:
     totals = account(found.net, found.spec.input, name=found.spec.network).totals
     return Result(
         kind="evaluation",
@@ -137,21 +200,32 @@ def evaluate(
         classes=len(found.spec.classes),
         params=totals.params,
         macs=totals.macs,
-        machine=this_machine(name_of(place), torch.get_num_threads()),
+        machine=this_machine(name_of(way.device), torch.get_num_threads()),
         versions=versions(),
         when=now(),
         command=command(),
-        method=f"each image of the {split} split once, one centre view, labels matched by name",
+        method=f"each image of the {split.name} split once, {in_words(way.view)}, labels matched by name",
         weights_bytes=found.weights_bytes,
-        data=DataStamp(opened.name, split, len(chosen), chosen.digest()),
-        accuracy=counts.accuracy,
+        data=DataStamp(opened.name, split.name, len(split), split.digest()),
+        accuracy=counts.accuracy(way.view),
     )
 
 
-def _open(data: str | Path, config: Path | None) -> Data:
-    if config is None:
-        return open_data(data)
-    return open_data(data, validation=read_config(config.parent).recipe.validation)
+def in_words(view: str) -> str:
+    """A test view as a result's method has it."""
+    return "one centre view" if view == "center" else f"view {view} with probabilities averaged"
+
+
+def _opened(way: _Way, source: Source) -> Data:
+    """The data, divided as the training of a run folder had it; opened once for all that divide it alike."""
+    validation, fold = 0.1, None
+    if (Path(source) / "checkpoints").is_dir():
+        config = read_config(Path(source))
+        validation, fold = config.recipe.validation, config.data.fold
+    if (validation, fold) not in way.opened:
+        some: dict[str, Any] = {} if fold is None else {"fold": fold}
+        way.opened[validation, fold] = open_data(way.data, validation=validation, **some)
+    return way.opened[validation, fold]
 
 
 def by_name(data: Data, classes: Sequence[str], source: str) -> tuple[int, ...]:
@@ -173,7 +247,8 @@ def summary(result: Result) -> str:
     data, accuracy = result.data, result.accuracy
     if data is not None and accuracy is not None:
         low, high = accuracy.interval
-        lines.append(f"{result.network} on {data.name}, {data.split} split")
+        view = "" if accuracy.view == "center" else f", view {accuracy.view}"
+        lines.append(f"{result.network} on {data.name}, {data.split} split{view}")
         lines.append(f"  top-1  {units.of(accuracy.correct, accuracy.images)}, 95 % interval {_points(low, high)}")
         if result.classes > 5:
             lines.append(f"  top-5  {units.of(accuracy.top5_correct, accuracy.images)}")

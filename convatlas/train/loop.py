@@ -1,28 +1,37 @@
 """The training loop: steps, epochs, validation, checkpoints, and stopping where nothing is lost."""
 
-import hashlib
+import copy
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data import Data
-from ..data.loader import Batch, steps, train_batches
-from ..errors import BadData, BadRecipe, ConvAtlasError, NonFinite, SaveFailed, Stopped
-from ..layers import Heads
+from ..data.loader import Batch, Feed, eval_batches
+from ..errors import BadData, BadRecipe, ConvAtlasError, SaveFailed, Stopped
 from ..paper import Recipe
+from ..split import Split
+from . import optimisers
 from . import run as folder
-from .checkpoint import Best, Checkpoints, State, Sums, first_non_finite, refuse_non_finite
-from .device import out_of_memory, reseed
-from .evaluation import Counts, View, count
+from .averaging import Average, statistics_anew
+from .boards import Board
+from .checkpoint import Best, Checkpoints, Snapshot, State, Sums, refuse_non_finite
+from .device import out_of_memory
+from .evaluation import Counts, View, count, merged
+from .groups import hold
+from .processes import Processes
 from .progress import Talk
-from .schedule import Schedule, length
+from .saver import Saver
+from .schedule import Length, Schedule
 from .signals import StopWish
+from .step import Stepper
+
+BETWEEN_NOTES = 1.0  # seconds between two notes for the other processes of how far this one is
 
 
 @dataclass
@@ -32,27 +41,38 @@ class Training:
     run: Path
     config: folder.RunConfig
     data: Data
-    net: nn.Module
-    optimiser: torch.optim.Optimizer
+    feed: Feed
+    length: Length
+    stepper: Stepper
     state: State
     checkpoints: Checkpoints
-    device: torch.device
-    workers: int
-    save_seconds: float
     wish: StopWish
+    average: Average | None = None
+    save_seconds: float = 60.0
+    gradients: bool = False  # whether gradients.jsonl is written
+    board: Board | None = None
 
     def __post_init__(self) -> None:
-        self.length = length(self.recipe, steps(len(self.data.splits["train"]), self.recipe.batch))
-        self.schedule = Schedule(self.recipe, self.length.steps_per_epoch)
-        self.parameters = list(self.net.parameters())
+        self.schedule = Schedule(self.recipe, self.length)
+        self.net, self.device = self.stepper.net, self.stepper.device
+        self.processes: Processes = self.stepper.processes
         self.sums = self._on_device(self.state.sums)
-        self.begin = self.saved_at = time.monotonic()
+        self.norms: Tensor | None = None  # squared, summed over the epoch's steps
+        self.saver = Saver(self.checkpoints)
+        self.begin = self.saved_at = self.noted_at = time.monotonic()
         self.earlier = self.state.seconds
+        self.stop = 0  # the signal that the processes agreed on
         self.speed: float | None = None  # images a second in the last epoch, without validation
+        self.waited = 0.0  # seconds of the epoch in which the step waited for its images
 
     @property
     def recipe(self) -> Recipe:
         return self.config.recipe
+
+    @property
+    def workers(self) -> int:
+        """Loader processes."""
+        return self.feed.workers
 
     @property
     def finished(self) -> bool:
@@ -61,13 +81,17 @@ class Training:
     def go(self, bar: bool) -> None:
         """Trains to the recipe's end. Raises Stopped after a signal, NonFinite, RunFailed for want of memory."""
         try:
-            with Talk(self.length, self.state.step, bar) as talk:
+            with Talk(self.length, self.state.step, bar and self.processes.first) as talk:
                 while not self.finished:
                     self._train_epoch(talk)
                     self._end_epoch(talk)
                     self.obey()
+                self.saver.wait()
+                self.processes.told(None)  # the others read what the first one wrote
         except SaveFailed as error:
             raise SaveFailed(f"{error}; {self._kept()}") from error
+        finally:
+            self.saver.close()
 
     # ---- Steps -------------------------------------------------------------------------------------------------------
 
@@ -78,15 +102,15 @@ class Training:
         if self.state.step >= end:
             return
         self.net.train()
-        begin, images = time.monotonic(), self.state.sums.images
-        doing = f"training with batch {self.recipe.batch}"
-        with out_of_memory(self.device, doing), _batch_norm_of_one(self.recipe.batch):
+        hold(self.net, self.recipe)
+        begin, images, self.waited = time.monotonic(), self.state.sums.images, 0.0
+        with out_of_memory(self.device, "training"), _batch_norm_of_one(self.recipe.batch):
             for batch in self._batches(self.state.step - first):
                 self.state.step = first + batch.position  # batches of nothing but bad files were passed over
                 if self.state.step >= end:
                     break
                 rate = self._step(batch)
-                talk.step(self.state.step, len(batch.labels), rate, self._mean_loss)
+                talk.step(self.state.step, batch.whole, rate, self._mean_loss)
                 if self.state.step >= end:
                     break
                 self.obey()
@@ -96,18 +120,15 @@ class Training:
         self.speed = round((self.state.sums.images - images) / (time.monotonic() - begin), 1)
 
     def _batches(self, start: int) -> Iterator[Batch]:
-        batches = train_batches(
-            self.data.splits["train"],
-            self.config.spec.preprocess,
-            self.recipe.augment,
-            batch=self.recipe.batch,
-            seed=self.config.seed,
-            epoch=self.state.epoch,
-            start=start,
-            workers=self.workers,
-        )
+        batches = self.feed.batches(self.state.epoch, start)
         try:
-            yield from batches
+            while True:
+                asked = time.monotonic()
+                batch = next(batches, None)
+                self.waited += time.monotonic() - asked
+                if batch is None:
+                    return
+                yield batch
         except BadData:  # none of the images that are left can be read; before a resume some could
             if not self.state.sums.images:
                 raise
@@ -116,24 +137,37 @@ class Training:
         """One update; gives its learning rate."""
         state = self.state
         rate = self.schedule.rate(state.step, state.plateau)
-        state.note(batch.bad)
+        for bad in self.processes.gathered(batch.bad) if self.processes.of > 1 else [batch.bad]:
+            state.note(bad)
         # Batch norm cannot normalise one image, all that bad files may leave of a batch.
-        if len(batch.labels) >= min(2, self.recipe.batch):
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
-            reseed(self.device, mixed(self.config.seed, state.step))  # for dropout
-            labels = batch.labels.to(self.device, non_blocking=True)
-            logits, loss = optimised(self.net(batch.images.to(self.device, non_blocking=True)), labels)
-            loss.backward()
-            refuse_bad_step(self.net, self.parameters, loss.detach(), state.step + 1, state.epoch + 1)
-            self.optimiser.step()
-            self.optimiser.zero_grad(set_to_none=True)
+        if self.processes.of > 1 or len(batch.labels) >= min(2, self.recipe.batch):
+            done = self.stepper.step(batch, rate, state.step, state.epoch + 1, self.wish.signal or 0)
+            self.stop = done.stop
             with torch.no_grad():
-                right = (logits.argmax(dim=1) == labels).sum()
-                self.sums += torch.stack((loss.detach() * len(labels), right)).to(self.sums.dtype)
-            state.sums.images += len(labels)
+                both = torch.stack([torch.as_tensor(x, device=self.device) for x in (done.loss, done.correct)])
+                self.sums += both.to(self.sums.dtype)
+                if self.gradients:
+                    self._add_norms(done.norms)
+            state.sums.images += done.images
+            state.sums.steps += 1
+            if self.average is not None:
+                self.average.update(self.net, state.step + 1)
         state.step += 1
+        if self.schedule.warming(state.step, state.plateau):
+            sums = self._settle()
+            errors = sums.images - sums.correct
+            state.plateau = self.schedule.after_step(state.step, errors, sums.images, state.plateau)
+        if self.processes.of > 1 and time.monotonic() - self.noted_at > BETWEEN_NOTES:
+            self.noted_at = time.monotonic()
+            self.processes.at(f"step {state.step:,}")
         return rate
+
+    def _add_norms(self, norms: list[Tensor]) -> None:
+        squared = torch.stack([n.float() for n in norms]).double() ** 2
+        if self.norms is None:
+            saved = self.state.sums.norms
+            self.norms = torch.tensor(saved, dtype=torch.float64) if saved else torch.zeros(len(norms)).double()
+        self.norms += squared.cpu()
 
     # ---- Epochs ------------------------------------------------------------------------------------------------------
 
@@ -147,69 +181,130 @@ class Training:
             raise BadData(f"no image of the train split could be used in epoch {state.epoch + 1}{first}")
         refuse_non_finite(self.net.state_dict(), state.step)
         rate = self.schedule.rate(state.step - 1, state.plateau)
-        counts = self._validate()
+        last = (state.epoch + 1) * self.length.steps_per_epoch >= self.length.steps
+        with self.average.in_place(self.net) if self.average else nullcontext():
+            if last and self.recipe.statistics:
+                self._statistics()
+                if self.average:
+                    self.average = Average(self.net, self.average.decay)
+            counts = self._validate()
         state.epoch += 1
-        validation = None
-        if counts is not None:
-            validation = folder.Validation(
-                counts.correct, counts.top5_correct, counts.images, counts.loss / counts.images
-            )
-            state.note(counts.bad)
-            state.plateau = self.schedule.after_validation(counts.images - counts.correct, state.plateau)
-            # The loss parts equals: a small validation set is all right early, long before the network is.
-            here = Best(state.step, state.epoch, counts.correct, validation.loss)
-            if state.best is None or (here.correct, -here.loss) > (state.best.correct, -state.best.loss):
-                state.best = here
+        errors = None if counts is None else counts.images - counts.correct
+        state.plateau = self.schedule.after_epoch(errors, sums.images - sums.correct, state.plateau)
+        validation = self._judge(counts)
         state.new_bad.sort(key=lambda b: b.path)
         bad = tuple(state.new_bad)
         loss = sums.loss / sums.images
         line = folder.Epoch(state.epoch, state.step, rate, loss, sums.correct, sums.images, validation, bad)
-        state.log_bytes = folder.add_line(self.run / "log.jsonl", line)
+        if self.processes.first:
+            self._write_lines(line)
         state.bad, state.new_bad = sorted([*state.bad, *bad], key=lambda b: b.path), []
-        self._clock()
         state.sums = Sums()
         self.sums.zero_()
+        self.norms = None
         self.save()
-        talk.epoch(state.epoch, loss, rate, None if counts is None else counts.correct, counts.images if counts else 0)
+        if self.board is not None:
+            self.board.epoch(line, self.speed)
+        talk.epoch(line, self.waited)
+
+    def _judge(self, counts: Counts | None) -> folder.Validation | None:
+        """The validation's line, and the best checkpoint so far."""
+        state = self.state
+        if counts is None:
+            return None
+        mean = counts.loss / counts.images
+        state.note(counts.bad)
+        # The loss parts equals: a small validation set is all right early, long before the network is.
+        here = Best(state.step, state.epoch, counts.correct, mean)
+        if state.best is None or (here.correct, -here.loss) > (state.best.correct, -state.best.loss):
+            state.best = here
+        return folder.Validation(counts.correct, counts.top5_correct, counts.images, mean)
 
     def _validate(self) -> Counts | None:
         split = self.data.splits.get("validation")
         if split is None:
             return None
-        view = View(self.config.spec.preprocess, self.device, self.recipe.batch, self.workers)
-        return count(self.net, split, view, self.obey)  # stopped here, the epoch's end is done again after a resume
+        view = View(
+            self.config.spec.preprocess, self.device, self.recipe.batch, self.workers, share=self.processes.share
+        )
+        own = count(self.net, split, view, self.obey)  # stopped here, the epoch's end is done again after a resume
+        return merged(self.processes.gathered(own))
 
-    def _clock(self) -> None:
-        here = time.monotonic()
-        seconds = self.earlier + here - self.begin
-        line = {
-            "epoch": self.state.epoch,
-            "step": self.state.step,
-            "seconds": round(seconds, 3),
+    def _statistics(self) -> None:
+        """Takes batch norm's statistics anew from the recipe's number of training images, as the test sees them.
+
+        Every process does the same, so that all go on with the same network.
+        """
+        split = self.data.splits["train"]
+        some = torch.linspace(0, len(split) - 1, min(self.recipe.statistics, len(split))).round().long().numpy()
+        with statistics_anew(self.net):
+            for batch in eval_batches(
+                split.take("train", some),
+                self.config.spec.preprocess,
+                batch=self.recipe.batch,
+                workers=self.workers,
+            ):
+                if len(batch.labels) > 1:
+                    self.net(batch.images.to(self.device))
+
+    def _write_lines(self, line: folder.Epoch) -> None:
+        self.state.log_bytes = folder.add_line(self.run / "log.jsonl", line)
+        if self.norms is not None:
+            means = (self.norms / self.state.sums.steps).sqrt().tolist()
+            norms = folder.Gradients(line.epoch, dict(zip(self.stepper.names, means, strict=True)))
+            self.state.gradient_bytes = folder.add_line(self.run / "gradients.jsonl", norms)
+        clock = {
+            "epoch": line.epoch,
+            "step": line.step,
+            "seconds": round(self.earlier + time.monotonic() - self.begin, 3),
             "images_per_second": self.speed,
+            "waited_for_images": round(self.waited, 3),
         }
-        folder.add_line(self.run / "clock.jsonl", line)
+        folder.add_line(self.run / "clock.jsonl", clock)
 
     # ---- Saving and stopping -----------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Writes a checkpoint of this moment, between two steps. Raises SaveFailed, NonFinite."""
+        """Takes a checkpoint of this moment, between two steps; it is written while the training goes on.
+
+        Raises NonFinite, and SaveFailed of the one before.
+        """
+        self.saved_at = time.monotonic()
+        if not self.processes.first:
+            return
         self._settle()
         self.state.seconds = self.earlier + time.monotonic() - self.begin
-        self.checkpoints.save(self.state, self.net, self.optimiser)
-        self.saved_at = time.monotonic()
+        self.state.parts = self.stepper.parts
+        if self.norms is not None:
+            self.state.sums.norms = self.norms.tolist()
+        if self.stepper.scaler is not None:
+            scaler = self.stepper.scaler.state_dict()
+            self.state.scale = (scaler["scale"], scaler["_growth_tracker"])
+        own = _copied(self.net.merge() if isinstance(self.net, Split) else self.net.state_dict())
+        moment = Snapshot(
+            copy.deepcopy(self.state),
+            _copied(self.average.tensors) if self.average else own,
+            _copied(optimisers.tensors(self.net, self.stepper.optimiser)),
+            own if self.average else None,
+        )
+        moment.refuse_non_finite()
+        self.saver.save(moment)
 
     def obey(self) -> None:
-        """Raises Stopped, with everything saved, when a signal came."""
-        if self.wish.signal is None:
+        """Raises Stopped, with everything saved, when a signal came. Several processes stop after the same step."""
+        wish = self.stop if self.processes.of > 1 else self.wish.signal
+        if not wish:
             return
         step = self.state.step
+        self.saver.wait()
         if not self.checkpoints.good or self.checkpoints.good[-1] != self.checkpoints.path(step).name:
             self.save()
+            self.saver.wait()
+        why = signal.Signals(wish)
         raise Stopped(
-            f"stopped by {self.wish.signal.name} after step {step:,} of {self.length.steps:,}; everything is saved, "
+            f"stopped by {why.name} after step {step:,} of {self.length.steps:,}; everything is saved, "
             f"{folder.how_to_resume(self.run)} goes on",
-            self.wish.signal,
+            why,
         )
 
     def _kept(self) -> str:
@@ -220,7 +315,7 @@ class Training:
     def _settle(self) -> Sums:
         """Brings the sums from the device into the state."""
         loss, right = self.sums.tolist()
-        self.state.sums.loss, self.state.sums.correct = loss, int(right)
+        self.state.sums.loss, self.state.sums.correct = loss, round(right)
         return self.state.sums
 
     def _mean_loss(self) -> float:
@@ -232,44 +327,8 @@ class Training:
         return torch.tensor((sums.loss, sums.correct), dtype=dtype, device=self.device)
 
 
-def optimised(given: Tensor | Heads, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The logits of the network's last layer, and the loss: cross entropy, and each auxiliary head's by its weight."""
-    if isinstance(given, Tensor):
-        return given, nn.functional.cross_entropy(given, labels)
-    loss = nn.functional.cross_entropy(given.logits, labels)
-    heads = [nn.functional.cross_entropy(logits, labels) for logits in given.auxiliary]
-    return given.logits, loss + given.weight * torch.stack(heads).sum()
-
-
-def mixed(seed: int, step: int) -> int:
-    """A seed for torch's generators that is a pure function of both. 63 bits."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {step}".encode()).digest()[:8]) >> 1
-
-
-def refuse_bad_step(net: nn.Module, parameters: list[nn.Parameter], loss: Tensor, step: int, epoch: int) -> None:
-    """Raises NonFinite before the optimiser spoils the weights, when the loss or a gradient is NaN or infinite.
-
-    One number a step is read from the device; only where that is not finite is every gradient looked at, since a norm
-    may overflow that stands for finite numbers.
-    """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if isfinite(torch.stack([loss.abs(), *torch._foreach_norm(gradients)]).sum().item()):
-        return
-    value = loss.item()
-    spoiled = first_non_finite(net.state_dict().items())
-    gradient = first_non_finite((n, p.grad) for n, p in net.named_parameters() if p.grad is not None)
-    if spoiled is not None:
-        what = f"{spoiled} is not finite, and the loss is {value:g}"
-    elif not isfinite(value):
-        what = f"the loss is {value:g}"
-    elif gradient is not None:
-        what = f"the gradient of {gradient} is not finite"
-    else:
-        return
-    raise NonFinite(
-        f"{what} in step {step:,} (epoch {epoch}); stopped before the weights changed; "
-        "a smaller learning rate helps (--set lr=...), and so may other starting weights"
-    )
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t.detach().clone() for name, t in tensors.items()}
 
 
 @contextmanager

@@ -1,7 +1,9 @@
-"""What a training says while it runs, on stderr: a bar on a terminal, else a plain line an epoch."""
+"""What a training says while it runs, on stderr: a bar on a terminal, else plain lines."""
 
+import os
 import sys
 import time
+from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -11,12 +13,47 @@ from .schedule import Length
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from .run import Epoch
+
 BETWEEN_LINES = 1.0  # seconds; tiny epochs would flood a log
+WITHOUT_NEWS = 60.0  # seconds after which a long epoch gets a line of its own
 BETWEEN_LOOKS = 0.2  # seconds between two readings of the loss, which on a GPU wait for it
+REMEMBERED = 600  # steps, at most, of which the newest speed is taken
+STARVED = 0.2  # share of an epoch's time spent in waiting for images from which it is said
 
 
 class Reading(Protocol):
     def __call__(self) -> float: ...
+
+
+class Clock:
+    """The time left, from how long the last steps took and what an epoch's end costs beside them."""
+
+    def __init__(self, length: Length, step: int):
+        self.length, self.step = length, step
+        self.last = time.monotonic()
+        self.steps: deque[float] = deque(maxlen=REMEMBERED)
+        self.ends: deque[float] = deque(maxlen=5)
+
+    def after_step(self, done: int) -> None:
+        now = time.monotonic()
+        self.steps.append((now - self.last) / max(done - self.step, 1))
+        self.last, self.step = now, done
+
+    def after_epoch(self) -> None:
+        """Validation and saving are done."""
+        now = time.monotonic()
+        self.ends.append(now - self.last)
+        self.last = now
+
+    @property
+    def left(self) -> float | None:
+        """Seconds; None before the first step."""
+        if not self.steps:
+            return None
+        left = self.length.steps - self.step
+        ends = -(-self.length.steps // self.length.steps_per_epoch) - self.step // self.length.steps_per_epoch
+        return left * sum(self.steps) / len(self.steps) + ends * (sum(self.ends) / len(self.ends) if self.ends else 0)
 
 
 class Talk:
@@ -25,6 +62,7 @@ class Talk:
     def __init__(self, length: Length, step: int, bar: bool):
         self.length = length
         self.first = step
+        self.clock = Clock(length, step)
         self.begin = self.looked = self.spoke = time.monotonic()
         self.images = 0
         self.validation = ""
@@ -49,29 +87,44 @@ class Talk:
     def step(self, done: int, images: int, rate: float, loss: Reading) -> None:
         """After each step; `loss` is called only when it is shown."""
         self.images += images
-        now = time.monotonic()
+        self.clock.after_step(done)
+        now = self.clock.last
+        if self._bar is None and now - self.spoke >= WITHOUT_NEWS:
+            self._print(f"step {done:,} of {self.length.steps:,}: loss {loss():.4f}, lr {rate:.3g}{self._pace()}")
         if self._bar is None or self._task is None or now - self.looked < BETWEEN_LOOKS:
             return
         self.looked = now
-        speed = self.images / (now - self.begin)
         epoch = -(-done // self.length.steps_per_epoch)
-        note = f"{speed:,.0f} images/s  loss {loss():.4f}  lr {rate:.3g}{self.validation}"
+        note = f"loss {loss():.4f}  lr {rate:.3g}{self.validation}{self._pace().replace(', ', '  ')}"
         name = f"epoch {epoch} of {_total(self.length)}"
         self._bar.update(self._task, completed=done, description=name, note=note)
 
-    def epoch(self, number: int, loss: float, rate: float, correct: int | None, of: int) -> None:
-        """After an epoch and its validation, which is None where there is none."""
-        self.validation = "" if correct is None else f"  validation {units.of(correct, of)}"
-        speed = self.images / max(time.monotonic() - self.begin, 1e-9)
-        line = (
-            f"epoch {number} of {_total(self.length)}: loss {loss:.4f}, lr {rate:.3g}"
-            f"{self.validation.replace('  ', ', ')}, {speed:,.0f} images/s"
+    def epoch(self, line: "Epoch", waited: float) -> None:
+        """After an epoch, its validation and its checkpoint; `waited` seconds of it went by without images."""
+        self.clock.after_epoch()
+        seen = line.validation
+        self.validation = "" if seen is None else f"  validation {units.of(seen.correct, seen.images)}"
+        hungry = waited / max(self.clock.length.steps_per_epoch * self._step_seconds(), 1e-9)
+        starved = f", {100 * min(hungry, 1):.0f} % of the time waiting for images" if hungry > STARVED else ""
+        said = (
+            f"epoch {line.epoch} of {_total(self.length)}: loss {line.train_loss:.4f}, lr {line.lr:.3g}"
+            f"{self.validation.replace('  ', ', ')}{self._pace()}{starved}"
         )
         if self._bar is not None:
             return
-        self.waiting = line
+        self.waiting = said
         if time.monotonic() - self.spoke >= BETWEEN_LINES:
-            self._print(line)
+            self._print(said)
+
+    def _pace(self) -> str:
+        """The speed and the time left."""
+        speed = f", {self.images / max(time.monotonic() - self.begin, 1e-9):,.0f} images/s"
+        left = self.clock.left
+        return f"{speed}, {units.seconds(left)} left" if left else speed
+
+    def _step_seconds(self) -> float:
+        steps = self.clock.steps
+        return sum(steps) / len(steps) if steps else 0.0
 
     def _print(self, line: str) -> None:
         self.spoke = time.monotonic()
@@ -80,7 +133,9 @@ class Talk:
 
 
 def say(line: str) -> None:
-    print(f"convatlas: {line}", file=sys.stderr, flush=True)
+    """One line on stderr; of several processes only the first one talks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"convatlas: {line}", file=sys.stderr, flush=True)
 
 
 def _total(length: Length) -> str:
@@ -89,14 +144,13 @@ def _total(length: Length) -> str:
 
 def _bar() -> "Progress":
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("step"),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
     return Progress(*columns, console=Console(stderr=True))

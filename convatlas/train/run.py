@@ -2,6 +2,7 @@
 
 config.json       RunConfig: the whole training follows from it and from the data
 log.jsonl         an Epoch a line; nothing in it depends on the machine's speed or on a stop
+gradients.jsonl   Gradients a line, where asked for
 clock.jsonl       times and rates, which do
 results.json      a Result a line
 environment.json  machine, versions, threads, for each start
@@ -13,10 +14,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from .. import files
 from ..classifier import Spec
 from ..data import BadFile, Data
+from ..data.moments import Colours
 from ..errors import BadCheckpoint, BadData, SaveFailed, UsageError
 from ..paper import Recipe
 from ..record import from_json, to_json
@@ -33,6 +36,7 @@ class DataConfig:
     rule: str  # how the splits came about
     images: dict[str, int]  # by split
     digests: dict[str, str]  # sha256 over content and labels, by split
+    fold: tuple[int, int] | None = None  # which of how many parts is validated on
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class RunConfig:
     data: DataConfig
     seed: int
     start: Start | None = None
+    colours: Colours | None = None  # of the training images, for the augmentation that needs them
     format: int = FORMAT
 
 
@@ -62,10 +67,18 @@ class Epoch:
     step: int  # batches used so far
     lr: float  # of the epoch's last update
     train_loss: float  # as optimised, auxiliary heads in it
-    train_correct: int  # while the weights were changing
+    train_correct: int  # while the weights were changing, on changed images
     train_images: int
     validation: "Validation | None"
     bad: tuple[BadFile, ...]  # files that could not be read, where no earlier line names them
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """One line of gradients.jsonl: the root of each parameter's mean squared gradient norm over the epoch's steps."""
+
+    epoch: int
+    norms: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,12 @@ class Environment:
     layout: str  # of images and weights in memory
     command: str
     when: str
+    compiled: bool = False
+    processes: int = 1
+
+    @classmethod
+    def now(cls, machine: Machine, versions: dict[str, str], layout: str, compiled: bool, processes: int) -> Self:
+        return cls(machine, versions, layout, command(), now(), compiled, processes)
 
     def differences(self, other: "Environment") -> str:
         """What changes bits and is not the same, in words; "" when all is."""
@@ -93,24 +112,23 @@ class Environment:
             for package in ("torch", "numpy", "Pillow", "convatlas")
             if self.versions.get(package) != other.versions.get(package)
         ]
-        for what in ("threads", "processor", "device"):
-            before, here = getattr(self.machine, what), getattr(other.machine, what)
+        places: list[tuple[str, object, object]] = [
+            (what, self.machine, other.machine) for what in ("threads", "processor", "device")
+        ]
+        places += [(what, self, other) for what in ("layout", "compiled", "processes")]
+        for what, earlier, later in places:
+            before, here = getattr(earlier, what), getattr(later, what)
             if before != here:
                 found.append(f"{what} {before} is now {here}")
-        if self.layout != other.layout:
-            found.append(f"layout {self.layout} is now {other.layout}")
         return ", ".join(found)
 
 
-def environment(machine: Machine, versions: dict[str, str], layout: str) -> Environment:
-    return Environment(machine, versions, layout, command(), now())
-
-
-def describe(data: Data, source: str | Path) -> DataConfig:
+def describe(data: Data, source: str | Path, fold: tuple[int, int] | None = None) -> DataConfig:
     """`source` is kept as a full path: export and resume may be called from another folder."""
     sizes = {name: len(split) for name, split in data.splits.items()}
-    named = str(source) if str(source) == "digits" else str(Path(source).resolve())
-    return DataConfig(named, data.name, data.rule, sizes, {n: s.digest() for n, s in data.splits.items()})
+    given = str(source)
+    named = given if given == "digits" or "://" in given else str(Path(given).resolve())
+    return DataConfig(named, data.name, data.rule, sizes, {n: s.digest() for n, s in data.splits.items()}, fold)
 
 
 def read_config(run: Path) -> RunConfig:
@@ -162,6 +180,14 @@ def refuse_other_recipe(run: Path, config: RunConfig, network: str, recipe: Reci
                 f"{run} was started with {what} {_plain(before)}, not {_plain(here)}; "
                 "give the same again to resume it, or another --out to start a new run"
             )
+
+
+def refuse_other_fold(run: Path, config: RunConfig, fold: tuple[int, int] | None) -> None:
+    """Raises UsageError where a run that goes on was validated on another part."""
+    before = config.data.fold
+    if fold is not None and fold != before:
+        known = "no fold" if before is None else f"fold {before[0]} of {before[1]}"
+        raise UsageError(f"{run} was started with {known}, not with fold {fold[0]} of {fold[1]}; choose another --out")
 
 
 def refuse_other_data(run: Path, config: RunConfig, given: DataConfig, classes: Sequence[str]) -> None:
@@ -264,11 +290,11 @@ def training_result(run: Path) -> Result | None:
     return found[-1] if found else None
 
 
-def add_result(run: Path, result: Result) -> None:
-    """Adds a line to results.json, which is replaced whole. Raises SaveFailed."""
+def add_result(run: Path, *results: Result) -> None:
+    """Adds a line a result to results.json, which is replaced whole. Raises SaveFailed."""
     file = run / "results.json"
     before = file.read_text() if file.exists() else ""
-    files.write(file, before + lines([result]))
+    files.write(file, before + lines(results))
 
 
 def add_environment(run: Path, here: Environment) -> Environment | None:

@@ -129,13 +129,14 @@ def test_channels_come_from_the_headers(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    known = f"give digits or a folder: {LAYOUTS}"
+    known = f"give digits or a folder, a CSV file or the address of shards; {LAYOUTS}"
     assert refusal(tmp_path / "no") == f"{tmp_path / 'no'} does not exist; {known}"
     (tmp_path / "file").touch()
-    assert refusal(tmp_path / "file") == f"{tmp_path / 'file'} is a file, not a folder; {known}"
+    assert refusal(tmp_path / "file") == f"{tmp_path / 'file'} is a file of no known kind (.csv, .tsv, .tar); {known}"
     assert LAYOUTS == (
         "known layouts are train/CLASS/*.jpg with validation/ (or val/, valid/) and test/ beside it, CLASS/*.jpg "
-        "alone, and MNIST's files train-images-idx3-ubyte.gz and so on"
+        "alone, MNIST's files train-images-idx3-ubyte.gz and so on, CIFAR's python or binary batches, tar shards, a "
+        "packed set, a folder that Hugging Face's datasets saved, and a CSV file of path and label"
     )
     (tmp_path / "bare").mkdir()
     Image.new("L", (2, 2)).save(tmp_path / "bare/x.png")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from convatlas.data import Preprocess, Split, decode, open_data
+from convatlas.data import Preprocess, Split, decode, draws, open_data
 from convatlas.data.augment import parse
-from convatlas.data.loader import Batch, _Pictures, eval_batches, steps, train_batches
+from convatlas.data.augment.parsing import NAMES
+from convatlas.data.loader import Batch, Feed, _Item, _Pictures, eval_batches, steps
+from convatlas.data.moments import Colours
 from convatlas.data.stored import Paths
 from convatlas.errors import BadData, BadRecipe, RunFailed
 
@@ -54,9 +57,115 @@ def same(one: Iterable[Batch], other: Iterable[Batch]) -> bool:
     return all(
         torch.equal(a.images, b.images)
         and torch.equal(a.labels, b.labels)
-        and (a.bad, a.position) == (b.bad, b.position)
+        and (a.bad, a.position, a.whole) == (b.bad, b.position, b.whole)
         for a, b in pairs
     )
+
+
+EVERY = [
+    *(("flip",), ("pad-crop 2",), ("reflect-crop 2",), ("area 0.2-1",), ("side 256-300",), ("colour 0.4",)),
+    *(("pca-colour 0.1",), ("affine 15 0.15 10 2",), ("elastic 20 3",), ("randaugment 2 9",)),
+    ("area 0.2-1", "flip", "colour 0.4", "pca-colour 0.1", "affine 15 0.15 10 2", "elastic 20 3", "randaugment 1 5"),
+]
+COLOURS = Colours(((0.6, 0.64, 0.48), (0.8, -0.48, -0.36), (0.0, 0.6, -0.8)), (60.0, 20.0, 5.0))
+
+
+@pytest.mark.parametrize("names", EVERY, ids=" ".join)
+def test_every_augmentation_is_the_same_for_any_number_of_workers(photos: Split, names: tuple[str, ...]) -> None:
+    feeds = [Feed(photos, SMALL, names, batch=7, seed=1, workers=n, colours=COLOURS) for n in (0, 1, 2, 4)]
+    runs = [list(feed.batches(3)) for feed in feeds]
+    assert all(same(runs[0], run) for run in runs[1:])
+    plain = list(Feed(photos, SMALL, (), batch=7, seed=1).batches(3))
+    assert not torch.equal(plain[0].images, runs[0][0].images)
+
+
+def test_every_name_is_tried() -> None:
+    of_batches = {"mixup", "cutmix"}  # a function of the finished batch
+    assert {name.split()[0] for names in EVERY for name in names} == set(NAMES) - of_batches
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 5])
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shares_together_are_the_whole_batch(photos: Split, of: int, balanced: bool, workers: int) -> None:
+    options = {"batch": 9, "seed": 4, "balanced": balanced}
+    whole = list(Feed(photos, SMALL, PHOTO, **options).batches(1))
+    shares = [list(Feed(photos, SMALL, PHOTO, share=(i, of), workers=workers, **options).batches(1)) for i in range(of)]
+    assert {len(share) for share in shares} == {len(whole)} == {Feed(photos, SMALL, PHOTO, **options).steps}
+    for batch, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert torch.equal(torch.cat([p.images for p in parts]), batch.images)
+        assert torch.equal(torch.cat([p.labels for p in parts]), batch.labels)
+        assert sorted(b.path for p in parts for b in p.bad) == sorted(b.path for b in batch.bad)
+        assert {p.position for p in parts} == {batch.position} and {p.whole for p in parts} == {batch.whole}
+        meant = [len(p.labels) + len(p.bad) for p in parts]
+        assert max(meant) - min(meant) <= 1 and sum(meant) == batch.whole
+    assert sum(batch.whole for batch in whole) == len(photos)
+
+
+def test_a_share_without_a_good_image_has_an_empty_batch(photos: Split) -> None:
+    assert photos.paths is not None
+    bad = [i for i, p in enumerate(photos.paths) if p.name in ("bad.jpg", "cut.jpg")]
+    only = photos.take("train", np.array(bad))
+    batches = list(Feed(only, SMALL, PHOTO, batch=2, seed=0, share=(0, 2)).batches(0))
+    assert [(tuple(b.images.shape), len(b.labels), len(b.bad), b.whole) for b in batches] == [((0, 3, 24, 20), 0, 1, 2)]
+    assert [tuple(b.images.shape) for b in eval_batches(only, SMALL, batch=2, share=(1, 2))] == [(0, 3, 24, 20)]
+    small = photos.take("train", np.arange(2))
+    assert [len(b.labels) for b in Feed(small, SMALL, (), batch=2, seed=0, share=(2, 3)).batches(0)] == [0]
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 40])
+def test_an_evaluation_takes_every_of_th_image(photos: Split, digits: Split, of: int) -> None:
+    marked = Split("test", np.arange(50), digits.images[:50] if digits.images is not None else None, None, ("a",))
+    for rank in range(of):
+        batches = list(eval_batches(marked, GREY, batch=4, share=(rank, of)))
+        assert torch.cat([b.labels for b in batches]).tolist() == list(range(rank, 50, of))
+        assert all(len(b.labels) == 4 for b in batches[:-1])
+    assert sum(len(b.labels) for r in range(of) for b in eval_batches(photos, SMALL, batch=4, share=(r, of))) == 26
+
+
+def test_balanced_draws_every_class_equally_often() -> None:
+    labels = np.array([0] * 950 + [1] * 40 + [3] * 10)  # none of class 2
+    split = Split("train", labels, np.arange(1000, dtype=np.uint8).reshape(-1, 1, 1), classes=("a", "b", "c", "d"))
+    feed = Feed(split, Preprocess(1, 1, 1), (), batch=100, seed=0, balanced=True)
+    epochs = [torch.cat([b.labels for b in feed.batches(e)]) for e in range(3)]
+    assert [len(e) for e in epochs] == [1000] * 3 and not torch.equal(epochs[0], epochs[1])
+    counts = torch.bincount(torch.cat(epochs), minlength=4).tolist()
+    assert counts[2] == 0 and all(abs(n - 1000) < 5 * np.sqrt(1000 * 2 / 3) for n in (counts[0], counts[1], counts[3]))
+    again = torch.cat([b.labels for b in feed.batches(1, start=4)])
+    assert torch.equal(again, epochs[1][400:])
+
+
+def test_an_image_drawn_twice_is_augmented_in_two_ways() -> None:
+    image = np.arange(400, dtype=np.uint8).reshape(1, 20, 20)
+    split = Split("train", np.array([0] * 99 + [1]), np.repeat(image, 100, 0), classes=("a", "b"))
+    feed = Feed(split, Preprocess(1, 20, 20, crop=1), ("affine 15 0.15 10 2",), batch=100, seed=0, balanced=True)
+    batch = next(feed.batches(0))
+    drawn = batch.images[batch.labels == 1]
+    assert len(drawn) > 25 and len(torch.unique(drawn, dim=0)) == len(drawn)
+
+
+def test_an_order_of_a_thousand_million_images_takes_no_memory() -> None:
+    class Endless:
+        """A split of 10^9 images of which a batch holds a few."""
+
+        name, labels, classes, stored = "train", np.broadcast_to(np.int64(0), 10**9), ("a",), None
+        images = np.broadcast_to(np.uint8(7), (10**9, 1, 1))
+        fits = staticmethod(lambda _: True)
+        prepared = staticmethod(lambda _: np.broadcast_to(np.uint8(7), (10**9, 1, 1, 1)))
+        __len__ = lambda self: 10**9  # noqa: E731
+        order = staticmethod(lambda stream: draws.Permutation(stream, 10**9))
+
+    feed = Feed(Endless(), Preprocess(1, 1, 1), (), batch=256, seed=0)  # type: ignore[arg-type]
+    assert feed.steps == -(-(10**9) // 256)
+    tracemalloc.start()
+    try:
+        begin = time.perf_counter()
+        first = [next(feed.batches(0)), next(feed.batches(0, start=3_000_000))]
+        assert time.perf_counter() - begin < 5
+        assert tracemalloc.get_traced_memory()[1] < 2e6
+    finally:
+        tracemalloc.stop()
+    assert [(len(b.labels), b.position) for b in first] == [(256, 0), (256, 3_000_000)]
 
 
 def files_state(split: Split) -> list[object]:
@@ -66,9 +175,7 @@ def files_state(split: Split) -> list[object]:
 def test_any_number_of_workers_gives_the_same_and_changes_no_file(photos: Split) -> None:
     before = files_state(photos)
     random_state = torch.get_rng_state()
-    runs = [
-        list(train_batches(photos, SMALL, PHOTO, batch=5, seed=1, epoch=2, workers=workers)) for workers in (0, 1, 2, 4)
-    ]
+    runs = [list(Feed(photos, SMALL, PHOTO, batch=5, seed=1, workers=workers).batches(2)) for workers in (0, 1, 2, 4)]
     assert all(same(runs[0], run) for run in runs[1:])
     evals = [list(eval_batches(photos, SMALL, batch=5, workers=workers)) for workers in (0, 2)]
     assert same(*evals)
@@ -79,8 +186,8 @@ def test_any_number_of_workers_gives_the_same_and_changes_no_file(photos: Split)
 @pytest.mark.parametrize("names", [PHOTO, ("pad-crop 3", "flip"), ("side 256-480",), ()])
 @pytest.mark.parametrize("start", [1, 3, 5, 6, 99])
 def test_a_start_gives_the_tail(photos: Split, names: tuple[str, ...], start: int) -> None:
-    whole = list(train_batches(photos, SMALL, names, batch=5, seed=1, epoch=0))
-    assert same(whole[start:], list(train_batches(photos, SMALL, names, batch=5, seed=1, epoch=0, start=start)))
+    whole = list(Feed(photos, SMALL, names, batch=5, seed=1).batches(0))
+    assert same(whole[start:], list(Feed(photos, SMALL, names, batch=5, seed=1).batches(0, start=start)))
 
 
 def test_skipped_batches_are_not_decoded(photos: Split, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +196,7 @@ def test_skipped_batches_are_not_decoded(photos: Split, monkeypatch: pytest.Monk
     opened = []
     original = sets.decode_crop
     monkeypatch.setattr(sets, "decode_crop", lambda path, *rest: opened.append(path) or original(path, *rest))
-    list(train_batches(photos, SMALL, PHOTO, batch=5, seed=1, epoch=0, start=4))
+    list(Feed(photos, SMALL, PHOTO, batch=5, seed=1).batches(0, start=4))
     assert len(opened) == 28 - 20
 
 
@@ -99,7 +206,7 @@ def by_number(
     """Images keyed by a label that is unique to each."""
     marked = Split("train", np.arange(len(split)), split.images, split.stored, split.classes)
     found = {}
-    for b in train_batches(marked, p, names, batch=batch, seed=7, epoch=epoch):
+    for b in Feed(marked, p, names, batch=batch, seed=7).batches(epoch):
         found |= {int(label): image for image, label in zip(b.images, b.labels, strict=True)}
     return found
 
@@ -117,7 +224,7 @@ def test_an_epoch_holds_every_image_once_in_an_order_of_its_own(digits: Split) -
     marked = Split("train", np.arange(len(digits)), digits.images, classes=digits.classes)
     orders = []
     for seed, epoch in ((0, 0), (0, 1), (1, 0)):
-        batches = list(train_batches(marked, GREY, (), batch=64, seed=seed, epoch=epoch))
+        batches = list(Feed(marked, GREY, (), batch=64, seed=seed).batches(epoch))
         orders.append(torch.cat([b.labels for b in batches]).tolist())
         assert sorted(orders[-1]) == list(range(len(digits)))
         assert [b.position for b in batches] == list(range(len(batches)))
@@ -127,7 +234,7 @@ def test_an_epoch_holds_every_image_once_in_an_order_of_its_own(digits: Split) -
 @given(st.integers(0, 300), st.integers(1, 70))
 def test_no_batch_is_a_single_left_over_image(images: int, batch: int) -> None:
     split = Split("train", np.zeros(images, np.int64), np.zeros((images, 1, 1), np.uint8), classes=("a",))
-    sizes = [len(b.labels) for b in train_batches(split, Preprocess(1, 1, 1), (), batch=batch, seed=0, epoch=0)]
+    sizes = [len(b.labels) for b in Feed(split, Preprocess(1, 1, 1), (), batch=batch, seed=0).batches(0)]
     assert sum(sizes) == images and len(sizes) == steps(images, batch)
     assert sizes[:-1] == [batch] * (len(sizes) - 1)
     if batch > 1 and images > 1:
@@ -150,17 +257,17 @@ def test_evaluation_is_in_order_through_array_and_whole(photos: Split, digits: S
 
 
 def test_types_and_layout(photos: Split, digits: Split) -> None:
-    colour = next(iter(train_batches(photos, SMALL, PHOTO, batch=4, seed=0, epoch=0)))
+    colour = next(iter(Feed(photos, SMALL, PHOTO, batch=4, seed=0).batches(0)))
     assert colour.images.dtype == torch.float32 and colour.images.shape[1:] == (3, 24, 20)
     assert colour.images.is_contiguous(memory_format=torch.channels_last) and colour.labels.dtype == torch.int64
-    grey = next(iter(train_batches(digits, GREY, ("flip",), batch=4, seed=0, epoch=0)))
+    grey = next(iter(Feed(digits, GREY, ("flip",), batch=4, seed=0).batches(0)))
     assert grey.images.shape == (4, 1, 12, 12) and grey.images.is_contiguous()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_bad_files_are_left_out_and_listed_once(photos: Split, workers: int) -> None:
     for batch in (1, 3, 28):  # of one image: whole batches are bad
-        batches = list(train_batches(photos, SMALL, PHOTO, batch=batch, seed=3, epoch=0, workers=workers))
+        batches = list(Feed(photos, SMALL, PHOTO, batch=batch, seed=3, workers=workers).batches(0))
         bad = [b for item in batches for b in item.bad]
         assert sorted(Path(b.path).name for b in bad) == ["bad.jpg", "cut.jpg"]
         assert {b.reason for b in bad if b.path.endswith("bad.jpg")} == {
@@ -197,19 +304,25 @@ def test_nothing_can_be_decoded(photos: Split) -> None:
         ({"batch": 0}, "batch is 0; give a whole number from 1 on"),
         ({"workers": -1}, "workers is -1; give 0 or a whole number above"),
         ({"start": -2}, "start is -2; give 0 or a whole number above"),
-        ({"augment": ("fip",)}, "no augmentation named 'fip'; known: flip, pad-crop K, area A-B, side A-B"),
+        ({"augment": ("flip 1",)}, "augmentation 'flip 1' needs no number, for example 'flip'"),
+        ({"share": (2, 2)}, "share is (2, 2); give (rank, of) with 0 <= rank < of"),
+        (
+            {"augment": ("pca-colour 0.1",)},
+            "pca-colour adds the training pixels' principal components; give colours=colours(...)",
+        ),
     ],
 )
 def test_wrong_options_are_refused_at_once(digits: Split, options: dict[str, object], message: str) -> None:
     with pytest.raises(BadRecipe) as caught:
-        train_batches(digits, GREY, **{"augment": (), "batch": 4, "seed": 0, "epoch": 0} | options)  # type: ignore[arg-type]
+        start = options.pop("start", 0)
+        Feed(digits, GREY, **{"augment": (), "batch": 4, "seed": 0} | options).batches(0, start)  # type: ignore[arg-type]
     assert str(caught.value) == message
 
 
 def test_the_work_of_a_worker_survives_pickling(photos: Split) -> None:
     pictures = _Pictures(photos, SMALL, parse(PHOTO), 0, 0)  # as a spawned worker receives it
     copy = pickle.loads(pickle.dumps(pictures))
-    item = (0, np.arange(6))
+    item = _Item(0, np.arange(6), np.arange(6), 6)
     assert torch.equal(pictures[item].images, copy[item].images)
 
 
@@ -220,7 +333,7 @@ def children() -> list[int]:
 
 def test_signals_to_the_group_leave_workers_alone_and_the_end_of_the_iterator_ends_them(photos: Split) -> None:
     before = set(children())
-    batches = train_batches(photos, SMALL, PHOTO, batch=2, seed=0, epoch=0, workers=2)
+    batches = Feed(photos, SMALL, PHOTO, batch=2, seed=0, workers=2).batches(0)
     got = [next(batches)]
     workers = set(children()) - before
     assert len(workers) >= 2
@@ -228,8 +341,8 @@ def test_signals_to_the_group_leave_workers_alone_and_the_end_of_the_iterator_en
         os.kill(pid, signal.SIGINT)
         os.kill(pid, signal.SIGTERM)
     got += list(batches)
-    assert same(got, train_batches(photos, SMALL, PHOTO, batch=2, seed=0, epoch=0))
-    batches = train_batches(photos, SMALL, PHOTO, batch=2, seed=0, epoch=0, workers=2)
+    assert same(got, Feed(photos, SMALL, PHOTO, batch=2, seed=0).batches(0))
+    batches = Feed(photos, SMALL, PHOTO, batch=2, seed=0, workers=2).batches(0)
     next(batches)
     start = time.monotonic()
     batches.close()  # type: ignore[attr-defined]
@@ -238,7 +351,7 @@ def test_signals_to_the_group_leave_workers_alone_and_the_end_of_the_iterator_en
 
 def test_a_killed_worker_ends_with_a_message(photos: Split) -> None:
     before = set(children())
-    batches = train_batches(photos, SMALL, PHOTO, batch=1, seed=0, epoch=0, workers=1)
+    batches = Feed(photos, SMALL, PHOTO, batch=1, seed=0, workers=1).batches(0)
     next(batches)
     for pid in set(children()) - before:
         os.kill(pid, signal.SIGKILL)
@@ -253,14 +366,14 @@ SPAWNED = """
 import multiprocessing, pickle, sys
 import torch
 from convatlas.data import Preprocess, open_data
-from convatlas.data.loader import train_batches
+from convatlas.data.loader import Feed
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[2])
     split = open_data(sys.argv[1], validation=0).splits["train"]
-    options = dict(batch=5, seed=1, epoch=2)
+    options = dict(batch=5, seed=1)
     p, names = Preprocess(3, 24, 20), ("area 0.2-1", "flip")
-    one, other = (list(train_batches(split, p, names, workers=n, **options)) for n in (0, 2))
+    one, other = (list(Feed(split, p, names, workers=n, **options).batches(2)) for n in (0, 2))
     print(all(torch.equal(a.images, b.images) for a, b in zip(one, other, strict=True)))
 """
 

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from convatlas.data import Preprocess, Split, open_data
-from convatlas.data.sets import DIGITS, spaced
-from convatlas.errors import BadData, BadRecipe
+from convatlas.data.opening import DIGITS
+from convatlas.data.sets import spaced
+from convatlas.data.stored import Paths
+from convatlas.errors import BadData, BadImage, BadRecipe
 
 
 def test_digits_hold_what_the_file_says() -> None:
@@ -95,6 +97,56 @@ def test_the_digest_of_files_sees_content_and_names_but_not_place_or_date(tmp_pa
     for path in (tmp_path / "two").rglob("*.png"):
         path.write_bytes(path.read_bytes() + b"x")
     assert digest("one") != digest("two")
+
+
+def test_sums_that_are_kept_stand_for_the_images() -> None:
+    class Summed(Paths):
+        def digest(self) -> str:  # type: ignore[override]
+            return "kept"
+
+    stored = Summed((Path("/nowhere/1.png"), Path("/nowhere/2.png")))
+    split = Split("train", np.array([0, 1]), None, stored, ("a", "b"))
+    assert split.digest() == hashlib.sha256(b"a\0b" + split.labels.astype("<i8").tobytes() + b"kept").hexdigest()
+
+
+class Lost:
+    """Bytes that are no image, and a disk that refuses."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def name(self, number: int) -> str:
+        return f"entry {number}"
+
+    def key(self, number: int) -> bytes:
+        return b"%d" % number
+
+    def read(self, number: int) -> bytes:
+        if number:
+            raise PermissionError(13, "Permission denied")
+        return b"no image"
+
+    def take(self, positions: np.ndarray) -> "Lost":
+        return self
+
+    def order(self, stream: int) -> None:
+        return None
+
+    def digest(self) -> None:
+        return None
+
+
+def test_bad_bytes_and_a_refusing_disk_name_the_image() -> None:
+    split = Split("train", np.array([0, 1]), None, Lost(), ("a", "b"))
+    known = "no image of a known format (JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF)"
+    for number, said in enumerate((f"entry 0: {known}", "entry 1: permission denied")):
+        for read in (
+            lambda n: split.picture(n, 3),
+            lambda n: split.cut(n, 3, lambda width, height: (0, 0, width, height), (2, 2)),
+        ):
+            with pytest.raises(BadImage) as caught:
+                read(number)
+            assert str(caught.value) == said
 
 
 def test_prepared_is_array_of_each_image_and_kept() -> None:

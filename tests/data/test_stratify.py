@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convatlas.data.stratify import divide
+from convatlas.data.stratify import divide, folds
 from convatlas.errors import BadRecipe
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=200).map(np.array)
@@ -57,3 +57,30 @@ def test_a_share_that_cannot_be(share: float) -> None:
     assert str(caught.value) == (
         f"validation is {share:g}; give the share of the training images to hold out, 0 to below 1"
     )
+
+
+@given(LABELS.filter(lambda labels: len(labels) >= 2), st.integers(2, 20), st.integers(0, 2**40))
+def test_folds_are_even_in_each_class_and_in_all(labels: np.ndarray, k: int, seed: int) -> None:
+    k = min(k, len(labels))
+    part = folds(labels, k, seed=seed)
+    assert part.min() >= 1 and part.max() <= k
+    for members in (part, *(part[labels == label] for label in set(labels.tolist()))):
+        sizes = np.bincount(members, minlength=k + 1)[1:]
+        assert sizes.max() - sizes.min() <= 1
+    for label, n in zip(*np.unique(labels, return_counts=True), strict=True):
+        if n > 1:
+            assert len(set(part[labels == label])) > 1
+
+
+def test_another_seed_gives_other_folds() -> None:
+    labels = np.repeat([0, 1], 500)
+    one, other = (folds(labels, 2, seed=s) for s in (0, 1))
+    assert 400 < (one == other).sum() < 600  # half of them by chance
+    assert np.array_equal(one, folds(labels, 2, seed=0))
+
+
+@pytest.mark.parametrize("k", [1, 0, -3, 5])
+def test_folds_that_cannot_be(k: int) -> None:
+    with pytest.raises(BadRecipe) as caught:
+        folds(np.array([0, 1, 0, 1]), k, seed=0)
+    assert str(caught.value) == f"{k} folds of 4 images; give 2 folds or more, and no more than images"

@@ -15,7 +15,8 @@ from convatlas import files, weights
 from convatlas.data import BadFile
 from convatlas.errors import BadCheckpoint, NonFinite, SaveFailed, UsageError
 from convatlas.networks import NETWORKS
-from convatlas.train.checkpoint import Best, Checkpoints, State, Sums, optimiser_tensors, restore_optimiser
+from convatlas.train import optimisers
+from convatlas.train.checkpoint import Best, Checkpoints, Snapshot, State, Sums
 from convatlas.train.schedule import Plateau
 
 NAMES = ("open", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir")
@@ -42,6 +43,10 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
     return found
 
 
+def moment(state: State, net: nn.Module, sgd: torch.optim.SGD) -> Snapshot:
+    return Snapshot(state, net.state_dict(), optimisers.tensors(net, sgd))
+
+
 def names(checkpoints: Checkpoints) -> list[str]:
     return sorted(p.name for p in checkpoints.folder.iterdir())
 
@@ -57,8 +62,10 @@ def test_everything_comes_back(checkpoints: Checkpoints, net: nn.Module, sgd: to
         new_bad=[BadFile("b.jpg", "no image")],
         log_bytes=99,
         seconds=1.25,
+        parts=4,
+        scale=(1024.0, 7),
     )
-    checkpoints.save(state, net, sgd)
+    checkpoints.save(moment(state, net, sgd))
     found = Checkpoints(checkpoints.folder.parent).newest()
     assert found is not None
     folder, again = found
@@ -69,8 +76,8 @@ def test_everything_comes_back(checkpoints: Checkpoints, net: nn.Module, sgd: to
     other = NETWORKS["tiny"].build(classes=3, channels=1, input=(8, 8)).to(memory_format=torch.channels_last)
     weights.fill(other, weights.load(folder / "model.safetensors"), "")
     theirs = torch.optim.SGD(other.parameters(), 0.1, momentum=0.9)
-    restore_optimiser(other, theirs, weights.load(folder / "optimiser.safetensors"), "")
-    for (name, mine), buffer in zip(other.named_parameters(), optimiser_tensors(other, theirs).values(), strict=True):
+    optimisers.restore(other, theirs, weights.load(folder / "optimiser.safetensors"), "")
+    for (name, mine), buffer in zip(other.named_parameters(), optimisers.tensors(other, theirs).values(), strict=True):
         assert torch.equal(mine, net.get_parameter(name))
         assert torch.equal(buffer, sgd.state[net.get_parameter(name)]["momentum_buffer"])
         assert buffer.stride() == mine.stride()
@@ -78,7 +85,7 @@ def test_everything_comes_back(checkpoints: Checkpoints, net: nn.Module, sgd: to
 
 def test_the_last_two_and_the_best_are_kept(checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD) -> None:
     for step in (1, 2, 3, 4, 5):
-        checkpoints.save(State(step=step, best=Best(2, 1, 1, 0.5) if step > 1 else None), net, sgd)
+        checkpoints.save(moment(State(step=step, best=Best(2, 1, 1, 0.5) if step > 1 else None), net, sgd))
     assert names(checkpoints) == ["best", "last", "step-000000002", "step-000000004", "step-000000005"]
     assert (checkpoints.folder / "best").read_text() == "step-000000002\n"
 
@@ -106,18 +113,18 @@ class Failing:
 def test_a_failure_at_any_call_of_a_save_leaves_a_good_checkpoint(
     code: int, checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoints.save(State(step=1), net, sgd)
-    checkpoints.save(State(step=2), net, sgd)
+    checkpoints.save(moment(State(step=1), net, sgd))
+    checkpoints.save(moment(State(step=2), net, sgd))
     with monkeypatch.context() as patch:
         counted = Failing(patch, 10**9, code)
-        checkpoints.save(State(step=3), net, sgd)
+        checkpoints.save(moment(State(step=3), net, sgd))
     step, failures, quiet = 3, 0, 0
     for number in range(1, counted.calls + 1):
         step += 1
         with monkeypatch.context() as patch:
             Failing(patch, number, code)
             try:
-                checkpoints.save(State(step=step), net, sgd)
+                checkpoints.save(moment(State(step=step), net, sgd))
             except SaveFailed as error:
                 failures += 1
                 assert str(error).startswith(f"cannot write {checkpoints.folder}/")
@@ -130,7 +137,7 @@ def test_a_failure_at_any_call_of_a_save_leaves_a_good_checkpoint(
         weights.load(found[0] / "model.safetensors")
         Checkpoints(checkpoints.folder.parent).clean()  # as the next start does
         assert not list(checkpoints.folder.glob("tmp-*")) and not list(checkpoints.folder.glob(".*"))
-        checkpoints.save(State(step=(step := step + 1)), net, sgd)
+        checkpoints.save(moment(State(step=(step := step + 1)), net, sgd))
     assert failures >= 15 and failures > 2 * quiet
 
 
@@ -145,7 +152,7 @@ def test_a_damaged_newest_checkpoint_is_named_passed_over_and_kept(
     checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for step in (1, 2, 3):
-        checkpoints.save(State(step=step), net, sgd)
+        checkpoints.save(moment(State(step=step), net, sgd))
     spoil(checkpoints.folder / "step-000000003" / "model.safetensors")
     again = Checkpoints(checkpoints.folder.parent)
     found = again.newest()
@@ -154,18 +161,28 @@ def test_a_damaged_newest_checkpoint_is_named_passed_over_and_kept(
         f"convatlas: checkpoint {checkpoints.folder}/step-000000003 is damaged: model.safetensors was changed: "
         "its sha256 differs; it is left as it is, and an older one is looked for\n"
     )
-    again.save(State(step=4), net, sgd)
-    again.save(State(step=5), net, sgd)
+    again.save(moment(State(step=4), net, sgd))
+    again.save(moment(State(step=5), net, sgd))
     assert names(again) == ["last", "step-000000003", "step-000000004", "step-000000005"]
-    again.save(State(step=3), net, sgd)
+    again.save(moment(State(step=3), net, sgd))
     assert files.damage(again.folder / "step-000000003") is None
+
+
+def test_a_checkpoint_of_another_format_is_passed_over(
+    checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints.save(moment(State(step=1), net, sgd))
+    checkpoints.save(moment(State(step=2, format=1), net, sgd))
+    found = checkpoints.newest()
+    assert found is not None and found[1].step == 1
+    assert "step-000000002 is damaged: it has format 1, this version reads 2; " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("state", ["", "{", '{"step": "x"}', '{"step": 1, "epoch": null}'])
 def test_a_state_that_cannot_be_read_is_damage(
     state: str, checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoints.save(State(step=1), net, sgd)
+    checkpoints.save(moment(State(step=1), net, sgd))
     files.write_folder(checkpoints.folder / "step-000000002", lambda f: (f / "state.json").write_text(state) and None)
     found = checkpoints.newest()
     assert found is not None and found[1].step == 1
@@ -174,7 +191,7 @@ def test_a_state_that_cannot_be_read_is_damage(
 
 def test_no_whole_checkpoint_at_all(checkpoints: Checkpoints, net: nn.Module, sgd: torch.optim.SGD) -> None:
     assert checkpoints.newest() is None
-    checkpoints.save(State(step=1), net, sgd)
+    checkpoints.save(moment(State(step=1), net, sgd))
     (checkpoints.folder / "step-000000001" / "MANIFEST.json").unlink()
     with pytest.raises(BadCheckpoint) as caught:
         checkpoints.newest()
@@ -191,20 +208,12 @@ def test_no_checkpoint_of_weights_that_are_not_finite(
     with torch.no_grad():
         net.get_parameter("fc.weight")[1, 2] = value
     with pytest.raises(NonFinite) as caught:
-        checkpoints.save(State(step=1234), net, sgd)
+        moment(State(step=1234), net, sgd).refuse_non_finite()
     assert str(caught.value) == (
         "fc.weight is not finite after step 1,234; no checkpoint was made of it, the last good one is kept; "
         "a smaller learning rate helps (--set lr=...)"
     )
     assert names(checkpoints) == []
-
-
-def test_momentum_of_another_network_is_refused(net: nn.Module, sgd: torch.optim.SGD) -> None:
-    with pytest.raises(BadCheckpoint) as caught:
-        restore_optimiser(net, sgd, {"fc.weight": torch.zeros(5, 8)}, "run/optimiser.safetensors")
-    assert (
-        str(caught.value) == "run/optimiser.safetensors does not belong to this network: fc.weight (5, 8) has no place"
-    )
 
 
 def test_two_processes_cannot_train_into_one_folder(trainings: Any, photos: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from convatlas.paper import Recipe
 from convatlas.record import to_json
 from convatlas.result import Result
 from convatlas.train import evaluate, summary
-from convatlas.train.checkpoint import Best, Checkpoints, State
-from convatlas.train.evaluation import View, count, figures
+from convatlas.train.checkpoint import Best, Checkpoints, Snapshot, State
+from convatlas.train.counting import refuse_view
+from convatlas.train.evaluation import View, count, merged
 from convatlas.train.run import DataConfig, RunConfig
 
 CPU = torch.device("cpu")
@@ -61,21 +63,109 @@ def test_the_classifiers_order_of_classes_is_met_by_number() -> None:
     split = coloured([0, 1, 2], [2, 0, 1])  # the data's classes stand for the network's 1, 2 and 0
     counts = count(ByColour(), split, View(VIEW.preprocess, CPU, 2, classes=(1, 2, 0)))
     assert counts.correct == 3
+    assert counts.answers.labels.tolist() == counts.answers.answers.tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("classes", [2, 4, 5, 6, 40])
-def test_figures_are_those_of_a_plain_loop(classes: int) -> None:
-    generator = torch.Generator().manual_seed(classes)
-    logits = torch.randn(64, classes, generator=generator)
-    labels = torch.randint(0, classes, (64,), generator=generator)
-    first = five = 0
-    loss = 0.0
-    for row, label in zip(logits.double().tolist(), labels.tolist(), strict=True):
-        order = sorted(range(classes), key=lambda c: -row[c])
-        first += order[0] == label
-        five += label in order[:5]
-        loss -= row[label] - np.log(np.exp(row).sum())
-    assert figures(logits, labels).tolist() == [first, five, pytest.approx(loss, rel=1e-5)]
+class Patches(nn.Module):
+    """Answers by single pixels, so that every view asks something else of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 3 * torch.stack((x[:, 0, 0, 0], x[:, 0, -1, -1], x[:, 0].amax(dim=(1, 2)), x[:, 1, 2, 1]), dim=1)
+
+
+def specks(images: int, side: int = 20) -> Split:
+    pixels = np.random.default_rng(images).integers(0, 256, (images, side, side + 3, 3)).astype(np.uint8)
+    return Split("test", np.arange(images) % 4, pixels, classes=("a", "b", "c", "d"))
+
+
+def test_ten_crop_is_the_mean_softmax_of_torchvisions_crops() -> None:
+    from torchvision.transforms import Compose, Normalize, Resize, TenCrop, ToTensor
+
+    split, mean, std = specks(11), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+    assert split.images is not None
+    view = View(Preprocess(3, 14, 14, mean=mean, std=std), CPU, 4, view="ten-crop")
+    answers = count(Patches(), split, view).answers
+    ten = Compose([Resize(16), TenCrop(14)])
+    plain = Compose([ToTensor(), Normalize(mean, std)])
+    for row, image in enumerate(split.images):
+        crops = torch.stack([plain(crop) for crop in ten(Image.fromarray(image))])
+        wanted = Patches()(crops).softmax(dim=1).mean(dim=0)
+        assert answers.answers[row] == wanted.argmax()
+        assert answers.probabilities[row] == pytest.approx(float(wanted.max()), rel=1e-4)
+        assert answers.label_probabilities[row] == pytest.approx(float(wanted[split.labels[row]]), rel=1e-4)
+        assert answers.losses[row] == pytest.approx(-float(wanted[split.labels[row]].log()), rel=1e-4, abs=1e-5)
+
+
+def test_scales_are_whole_images_and_mirrors_averaged(tmp_path: Path) -> None:
+    """Photos of different shapes, each by itself through the network."""
+    from torchvision.transforms import Resize
+
+    from convatlas.layers import chain
+
+    torch.manual_seed(0)
+    net = chain(conv=nn.Conv2d(3, 5, 3, 2), pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(5, 4))
+    draw = np.random.default_rng(1)
+    files = []
+    for i, size in enumerate(((30, 21), (21, 30), (30, 21), (30, 21), (40, 20))):
+        files.append(tmp_path / f"{i}.png")
+        Image.fromarray(draw.integers(0, 256, (*size, 3)).astype(np.uint8)).save(files[-1])
+    files[3].write_bytes(b"")
+    split = Split("test", np.array([0, 1, 2, 3, 0]), None, Paths(tuple(files), tmp_path), ("a", "b", "c", "d"))
+    view = View(Preprocess(3, 14, 14), CPU, 3, workers=2, view="multi-scale 224,320")
+    counts = count(net, split, view)
+    assert counts.answers.numbers.tolist() == [0, 1, 2, 4]
+    assert [b.path for b in counts.bad] == [str(files[3])]
+    net.eval()
+    for row, number in enumerate(counts.answers.numbers):
+        chances = []
+        for side in (14, 20):
+            whole = np.array(Resize(side)(Image.open(files[number])))
+            for array in (whole, whole[:, ::-1]):
+                x = torch.from_numpy(array.copy()).permute(2, 0, 1)[None] / 255
+                chances.append(net(x).softmax(dim=1)[0])
+        wanted = torch.stack(chances).mean(dim=0)
+        assert counts.answers.probabilities[row] == pytest.approx(float(wanted.detach().max()), rel=1e-4)
+
+
+@pytest.mark.parametrize("view", ["center", "ten-crop"])
+@pytest.mark.parametrize("of", [1, 2, 3])
+def test_shares_count_each_image_once(tmp_path: Path, view: str, of: int) -> None:
+    """Seven photos of which two are bad; with three shares one of them has nothing but bad ones."""
+    files = []
+    for i in range(7):
+        files.append(tmp_path / f"{i}.png")
+        Image.fromarray(np.full((9, 9, 3), (30 * i, 200 - 20 * i, 90), np.uint8)).save(files[-1])
+    for i in (2, 5):
+        files[i].write_bytes(b"cut")
+    split = Split("test", np.arange(7) % 3, None, Paths(tuple(files), tmp_path), ("red", "green", "blue"))
+    way = View(Preprocess(3, 4, 4, fit="stretch"), CPU, 2, view=view)
+    whole = count(ByColour(), split, way)
+    parts = [count(ByColour(), split, replace(way, share=(rank, of))) for rank in range(of)]
+    found = merged(parts)
+    assert whole.answers.numbers.tolist() == found.answers.numbers.tolist() == [0, 1, 3, 4, 6]
+    assert found.answers.answers.tolist() == whole.answers.answers.tolist()
+    assert (found.correct, found.top5_correct, found.bad) == (whole.correct, whole.top5_correct, whole.bad)
+    assert found.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert sorted(b.path for b in found.bad) == [str(files[2]), str(files[5])]
+
+
+def test_more_shares_than_images() -> None:
+    split = coloured([0, 1], [0, 0])
+    parts = [count(ByColour(), split, replace(VIEW, share=(rank, 4))) for rank in range(4)]
+    assert [p.images for p in parts] == [1, 1, 0, 0]
+    assert (merged(parts).correct, merged(parts).images) == (1, 2)
+
+
+def test_a_view_that_the_network_has_not() -> None:
+    net = ByColour().train()
+    with pytest.raises(UsageError) as caught:
+        refuse_view(net, VIEW.preprocess, "dense")
+    assert str(caught.value) == (
+        "the network cannot be slid over larger images: no layer flattens its maps; use the test view center or "
+        "ten-crop"
+    )
+    assert net.training
+    refuse_view(net, VIEW.preprocess, "ten-crop")
 
 
 def test_nothing_can_be_read(tmp_path: Path) -> None:
@@ -112,7 +202,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     checkpoints = Checkpoints(folder)
     checkpoints.make()
     net = ByColour()
-    checkpoints.save(State(step=1, best=Best(1, 1, 1, 0.5)), net, torch.optim.SGD(net.parameters(), 0.1))
+    checkpoints.save(Snapshot(State(step=1, best=Best(1, 1, 1, 0.5)), net.state_dict(), {}))
     spec = Spec("tiny", NAMES, Preprocess(3, 16, 16, fit="stretch"))
     data = DataConfig("nowhere", "nowhere", "", {}, {})
     (folder / "config.json").write_text(to_json(RunConfig(spec, Recipe(epochs=1), "own", data, 0)))

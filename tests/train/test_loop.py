@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from convatlas import weights
 from convatlas.data import open_data
@@ -25,7 +24,7 @@ from convatlas.paper import Recipe
 from convatlas.result import Result
 from convatlas.train import loop as loop_module
 from convatlas.train import read_log
-from convatlas.train.checkpoint import Checkpoints, State
+from convatlas.train.checkpoint import Checkpoints, Snapshot
 
 Quick = Callable[..., Result]
 
@@ -49,31 +48,8 @@ def test_a_nan_among_the_starting_weights_is_named(quick: Quick, tmp_path: Path)
         quick(tmp_path / "run", weights=tmp_path / "start.safetensors")
     assert str(caught.value) == (
         "conv.weight is not finite, and the loss is nan in step 1 (epoch 1); stopped before the weights changed; "
-        "a smaller learning rate helps (--set lr=...), and so may other starting weights"
+        "the weights that it started from are not finite"
     )
-
-
-@pytest.mark.parametrize(
-    ("loss", "gradient", "words"),
-    [
-        (float("nan"), 1.0, "the loss is nan in step 7 (epoch 2)"),
-        (float("inf"), 1.0, "the loss is inf in step 7 (epoch 2)"),
-        (1.0, float("nan"), "the gradient of 0.bias is not finite in step 7 (epoch 2)"),
-        (1.0, 3e38, ""),  # its norm overflows, it does not
-    ],
-)
-def test_what_is_not_finite_is_named(loss: float, gradient: float, words: str) -> None:
-    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    for p in net.parameters():
-        p.grad = torch.zeros_like(p)
-    for p in (net[0].bias, net[1].weight):
-        p.grad = torch.full_like(p, gradient)
-    if not words:
-        loop_module.refuse_bad_step(net, list(net.parameters()), torch.tensor(loss), 7, 2)
-        return
-    with pytest.raises(NonFinite) as caught:
-        loop_module.refuse_bad_step(net, list(net.parameters()), torch.tensor(loss), 7, 2)
-    assert str(caught.value).startswith(words)
 
 
 def test_no_memory_is_said_in_a_line(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +60,7 @@ def test_no_memory_is_said_in_a_line(quick: Quick, tmp_path: Path, monkeypatch: 
     with pytest.raises(RunFailed) as caught:
         quick(tmp_path / "run")
     assert str(caught.value) == (
-        "out of memory on cpu while training with batch 8; "
+        "out of memory on cpu while training; "
         "start anew with a smaller batch (--set batch=...) or input (--set size=...)"
     )
 
@@ -97,7 +73,7 @@ def test_the_systems_own_refusal_is_no_memory_too(quick: Quick, recipe: Recipe, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop_module.Training, "_step", greedy)
-        with pytest.raises(RunFailed, match=r"^out of memory on cpu while training with batch 8; "):
+        with pytest.raises(RunFailed, match=r"^out of memory on cpu while training; "):
             quick(tmp_path / "run")
 
 
@@ -138,9 +114,9 @@ def test_a_resume_in_the_middle_of_an_epoch_whose_rest_is_bad(
     folder = shutil.copytree(photos, tmp_path / "fruit")
     split = open_data(folder).splits["train"]
     from convatlas.data import draws
-    from convatlas.data.loader import _portions
 
-    last = _portions(draws.order(draws.key(0, 0, draws.ORDER), len(split)), 8)[-1]
+    last = draws.order(draws.key(0, 0, draws.ORDER), len(split))[40:]
+    assert len(last) == 4
     assert split.paths is not None
     for number in last:
         split.paths[number].write_bytes(b"no image")
@@ -175,13 +151,13 @@ def test_a_stop_at_an_epochs_end_keeps_the_plateau_and_one_line_an_epoch(
     assert [e.lr for e in read_log(tmp_path / "whole")] == pytest.approx([1e-12, 1e-12, 5e-13, 2.5e-13])
     real = Checkpoints.save
 
-    def save(self: Checkpoints, state: State, *rest: Any) -> None:
+    def save(self: Checkpoints, moment: Snapshot) -> None:
         if saved:
-            real(self, state, *rest)
-        if state.epoch == epoch:
+            real(self, moment)
+        if moment.state.epoch == epoch:
             raise KeyboardInterrupt
         if not saved:
-            real(self, state, *rest)
+            real(self, moment)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Checkpoints, "save", save)

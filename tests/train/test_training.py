@@ -14,7 +14,7 @@ from torch import nn
 
 from convatlas import weights
 from convatlas.data import Preprocess, open_data
-from convatlas.data.loader import train_batches
+from convatlas.data.loader import Feed
 from convatlas.errors import (
     BadCheckpoint,
     BadData,
@@ -51,7 +51,7 @@ def test_weights_follow_the_formula_of_sgd_with_momentum(tmp_path: Path) -> None
     net = build("lenet5_relu", seed=0).double()
     velocity = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
     split = open_data("digits").splits["train"]
-    for step, batch in enumerate(train_batches(split, config.spec.preprocess, (), batch=200, seed=0, epoch=0)):
+    for step, batch in enumerate(Feed(split, config.spec.preprocess, (), batch=200, seed=0).batches(0)):
         net.zero_grad()
         nn.functional.cross_entropy(net(batch.images.double()), batch.labels).backward()
         with torch.no_grad():
@@ -178,7 +178,7 @@ def test_without_any_held_out_images_there_is_no_accuracy(
         quick(tmp_path / "other", data=tmp_path / "fruit", recipe=dataclasses.replace(recipe, validation=0.0))
     assert str(caught.value) == (
         "the recipe's schedule is plateau, which needs validation images, and there are none; "
-        "use --set validation=0.1 or --set schedule=constant"
+        "use --set validation=0.1, --set watch=training or --set schedule=constant"
     )
     assert not (tmp_path / "other").exists()
 

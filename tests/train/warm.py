@@ -9,6 +9,7 @@ import os
 import pathlib
 import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from convatlas.layers import initialise_torch
 from convatlas.networks import NETWORKS
 from convatlas.paper import Network, Recipe
 from convatlas.train import Options, train
+from convatlas.train.step import Stepper
 
 
 class Tiny(nn.Module):
@@ -72,6 +74,12 @@ def work(request: dict[str, Any]) -> int:
         at_call(request["kill_at_call"], lambda: os.kill(os.getpid(), signal.SIGKILL))
     if request.get("largest_file"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], request["largest_file"]))
+    os.environ.update(request.get("environment", {}))
+    if request.get("stuck", "none") == os.environ.get("RANK"):  # this process never gets beyond its third step
+        step = Stepper.step
+        Stepper.step = lambda self, batch, rate, number, *rest: (  # type: ignore[method-assign, misc]
+            step(self, batch, rate, number, *rest) if number < 3 else time.sleep(1000)
+        )
     if request.get("slow"):  # seconds a batch, so that a signal meets a step and not the end
         forward = Tiny.forward
 
@@ -99,15 +107,34 @@ def main() -> None:
     NETWORKS["tiny"] = TINY
     answer(ready=1)
     for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                code = work(json.loads(line))
-            finally:
-                os._exit(code)
-        answer(pid=pid)
-        answer(status=os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        request = json.loads(line)
+        pids = [fork(request, place) for place in places(request.get("processes", 1))]
+        answer(pid=pids[request.get("wanted", 0)])
+        statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        answer(status=next((s for s in statuses if s), 0))
+
+
+def fork(request: dict[str, Any], place: dict[str, str]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.environ.update(place)
+            code = work(request)
+        finally:
+            os._exit(code)
+    return pid
+
+
+def places(of: int) -> list[dict[str, str]]:
+    """What torchrun tells each of several processes."""
+    if of == 1:
+        return [{}]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"WORLD_SIZE": str(of), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(of)]
 
 
 if __name__ == "__main__":

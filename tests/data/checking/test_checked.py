@@ -5,12 +5,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from convatlas.data import check
-from convatlas.data.checking import natural
+from convatlas.data import Check, check, open_data
 from convatlas.errors import BadData
+from convatlas.record import from_json
 
 
 @pytest.fixture
@@ -19,7 +20,9 @@ def folder(tmp_path: Path) -> Path:
         place = tmp_path / "set" / split / name
         place.mkdir(parents=True)
         for i in range(n):
-            Image.new("L" if i == 1 else "RGB", (10 + i, 20)).save(place / f"{i}.png")
+            colour = (n,) if i == 1 else (i, 7 * n, 90)
+            mode = "L" if i == 1 else "RGB"
+            Image.new(mode, (10 + i, 20), colour).save(place / f"{i}.png")
     (tmp_path / "set/train/2/bad.jpg").write_text("no image")
     (tmp_path / "set/train/2/notes.txt").write_text("")
     (tmp_path / "set/test/loose.jpg").write_text("")
@@ -91,5 +94,59 @@ def test_what_cannot_be_opened_is_refused_as_it_is_elsewhere(tmp_path: Path) -> 
         check(tmp_path / "none")
 
 
-def test_natural_order() -> None:
-    assert sorted(["10", "2", "b2", "b10", "a"], key=natural) == ["2", "10", "a", "b2", "b10"]
+def exif(**tags: object) -> Image.Exif:
+    made = Image.Exif()
+    if "turn" in tags:
+        made[0x0112] = tags["turn"]
+    if "camera" in tags:
+        made[0x0110] = tags["camera"]
+    if "place" in tags:
+        made.get_ifd(0x8825).update({1: "N", 2: tags["place"], 3: "E", 4: (8.0, 30.0, 0.0)})
+    return made
+
+
+def noise(seed: int, width: int = 60, height: int = 40) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """Three plain photos a class and one of each oddity."""
+    place = tmp_path / "odd"
+    for name in ("a", "b"):
+        (place / name).mkdir(parents=True)
+        for i in range(9):
+            noise(ord(name) + 7 * i).save(place / name / f"{i}.png")
+    noise(900).save(place / "a/turned.jpg", exif=exif(turn=6))
+    noise(901).save(place / "a/place.jpg", exif=exif(place=(47.0, 22.0, 0.0)))
+    noise(902).save(place / "a/camera.jpg", exif=exif(camera="Phone 9"))
+    noise(903).save(place / "b/upright.jpg", exif=exif(turn=1, camera=""))
+    noise(904).save(place / "b/really.png.jpg", "PNG")
+    noise(905, 9, 9).save(place / "b/tiny.png")
+    Image.new("RGB", (60, 40), "red").save(place / "b/red.png")
+    return place
+
+
+def test_oddities_are_counted_and_named(odd: Path) -> None:
+    found = check(odd)
+    assert sum(s.turned for s in found.splits) == 1
+    assert found.positions == (f"{odd}/a/place.jpg",)
+    assert found.cameras == (f"{odd}/a/camera.jpg",)
+    assert [(m.image, m.format) for m in found.misnamed] == [(f"{odd}/b/really.png.jpg", "PNG")]
+    assert found.tiny == (f"{odd}/b/tiny.png",)
+    assert found.plain == (f"{odd}/b/red.png",)
+    assert found.duplicates == () and found.bad == () and found.warnings == ()
+
+
+def test_the_json_has_everything(odd: Path) -> None:
+    found = check(odd)
+    assert from_json(Check, found.as_json()) == found
+    assert Check.__doc__ is not None
+    assert [f for f in json.loads(found.as_json()) if f not in Check.__doc__] == []
+
+
+def test_a_set_that_is_open_already_is_checked_as_it_is(odd: Path) -> None:
+    data = open_data(odd, seed=5)
+    found = check(data)
+    assert {s.name: s.images for s in found.splits} == {n: len(s) for n, s in data.splits.items()}
+    assert "seed 5" in found.rule

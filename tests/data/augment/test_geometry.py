@@ -1,4 +1,6 @@
-"""Augmentation: names, geometry by hand, and distributions against torchvision's."""
+"""Geometry by hand, and distributions against torchvision's."""
+
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -8,50 +10,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import transforms as v1
 
-from convatlas.data.augment import Area, Flip, PadCrop, Plan, Side, parse, resized
-from convatlas.errors import BadRecipe
+from convatlas.data.augment import resized
+from convatlas.data.augment.geometry import Area, Flip, PadCrop, Side
 
 
 def numbered(n: int, height: int = 4, width: int = 5, channels: int = 3) -> np.ndarray:
     return np.arange(n * height * width * channels).reshape(n, height, width, channels).astype(np.uint8)
-
-
-def test_names() -> None:
-    assert parse(()) == Plan(None, ())
-    assert parse(("pad-crop 4", "flip")) == Plan(None, (PadCrop(4), Flip()))
-    assert parse(("area 0.08-1", "flip")) == Plan(Area(0.08, 1), (Flip(),))
-    assert parse(("flip", "side 256-480")) == Plan(Side(256, 480), (Flip(),))
-
-
-AREA = "needs two shares of the area, 0 < A <= B <= 1, for example 'area 0.08-1'"
-SIDE = "needs two lengths of the shorter side for an input of 224, 224 <= A <= B, for example 'side 256-480'"
-PAD = "needs a whole number of pixels from 1 on, for example 'pad-crop 4'"
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["mixup"], "no augmentation named 'mixup'; known: flip, pad-crop K, area A-B, side A-B"),
-        (["flip 0.5"], "no augmentation named 'flip 0.5'; known: flip, pad-crop K, area A-B, side A-B"),
-        (["pad-crop"], f"augmentation 'pad-crop' {PAD}"),
-        (["pad-crop 0"], f"augmentation 'pad-crop 0' {PAD}"),
-        (["pad-crop 1.5"], f"augmentation 'pad-crop 1.5' {PAD}"),
-        (["area 0-1"], f"augmentation 'area 0-1' {AREA}"),
-        (["area 0.5"], f"augmentation 'area 0.5' {AREA}"),
-        (["area 0.5-1.1"], f"augmentation 'area 0.5-1.1' {AREA}"),
-        (["area 1-0.5"], f"augmentation 'area 1-0.5' {AREA}"),
-        (["side 128-480"], f"augmentation 'side 128-480' {SIDE}"),
-        (["side 480-256"], f"augmentation 'side 480-256' {SIDE}"),
-        (
-            ["area 0.1-1", "pad-crop 4"],
-            "augmentations 'area 0.1-1' and 'pad-crop 4' both choose a crop; keep one of them",
-        ),
-    ],
-)
-def test_names_that_cannot_be(names: list[str], message: str) -> None:
-    with pytest.raises(BadRecipe) as caught:
-        parse(names)
-    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -63,13 +27,16 @@ def test_flip_mirrors_half_and_nothing_else(channels: int) -> None:
     assert abs(mirrored.sum() - 1000) < 5 * np.sqrt(500)  # five standard deviations of a fair coin
 
 
-def test_pad_crop_cuts_from_the_padded_image_at_every_place() -> None:
+@pytest.mark.parametrize(("filled", "mode"), [("black", "constant"), ("mirrored", "reflect")])
+def test_pad_crop_cuts_from_the_padded_image_at_every_place(
+    filled: Literal["black", "mirrored"], mode: Literal["constant", "reflect"]
+) -> None:
     n, border = 4000, 2
-    images = numbered(n) | 1  # no zero inside
-    out = PadCrop(border).apply(images.copy(), 3, 1, np.arange(n))
+    images = np.random.default_rng(0).integers(1, 256, (n, 4, 5, 3), np.uint8)
+    out = PadCrop(border, filled).apply(images.copy(), 3, 1, np.arange(n))
     places = np.zeros((5, 5), int)
     for image, cut in zip(images, out, strict=True):
-        padded = np.pad(image, ((border, border), (border, border), (0, 0)))
+        padded = np.pad(image, ((border, border), (border, border), (0, 0)), mode)
         hits = [(y, x) for y in range(5) for x in range(5) if np.array_equal(padded[y : y + 4, x : x + 5], cut)]
         assert len(hits) == 1
         places[hits[0]] += 1
@@ -77,7 +44,15 @@ def test_pad_crop_cuts_from_the_padded_image_at_every_place() -> None:
     assert ((places - expected) ** 2 / expected).sum() < 24 + 6 * np.sqrt(48)  # chi-square, 24 degrees of freedom
 
 
-@pytest.mark.parametrize("change", [Flip(), PadCrop(2)])
+def test_a_mirrored_border_is_torchs() -> None:
+    images = numbered(1, 6, 6)
+    theirs = torch.nn.ReflectionPad2d(2)(torch.from_numpy(images).permute(0, 3, 1, 2).float())[0].permute(1, 2, 0)
+    for i in range(20):
+        cut = PadCrop(2, "mirrored").apply(images.copy(), i, 0, np.arange(1))[0]
+        assert any(np.array_equal(theirs[y : y + 6, x : x + 6], cut) for y in range(5) for x in range(5))
+
+
+@pytest.mark.parametrize("change", [Flip(), PadCrop(2), PadCrop(2, "mirrored")])
 def test_an_image_is_changed_the_same_in_any_batch(change: Flip | PadCrop) -> None:
     images = numbered(30)
     index = np.arange(100, 130)

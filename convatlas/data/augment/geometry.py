@@ -1,29 +1,20 @@
-"""Random changes of training images, by the names that recipes use; each a pure function of (seed, epoch, image).
+"""Random geometry: mirrored images, shifted ones, and parts of the original."""
 
-What comes after the geometry ("flip", "pad-crop") works on whole batches of uint8; what replaces the geometry ("area",
-"side") chooses a part of each original image, which alone is then decoded and resized.
-"""
-
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from ..errors import BadRecipe
-from . import draws
-from .decoding import Box
+from .. import draws
+from ..decoding import Box
 
-KNOWN = "flip, pad-crop K, area A-B, side A-B"
 ASPECT = (3 / 4, 4 / 3)
 ATTEMPTS = 10
 INPUT = 224  # the input size that "side A-B" is given for
-
-NUMBER = r"(\d+(?:\.\d+)?)"
 
 
 @dataclass(frozen=True)
@@ -44,9 +35,14 @@ class Flip:
 
 @dataclass(frozen=True)
 class PadCrop:
-    """Pads with `border` black pixels on each side and cuts the size back at a random place (ResNet, section 4.2)."""
+    """Puts `border` pixels on each side and cuts the size back at a random place.
+
+    They are black (ResNet, section 4.2), or the image mirrored at its edge, whose pixels are not repeated (the
+    published code of Wide ResNet).
+    """
 
     border: int
+    filled: Literal["black", "mirrored"] = "black"
 
     def apply(self, images: np.ndarray, seed: int, epoch: int, index: np.ndarray) -> np.ndarray:
         """uint8 (N,H,W,C) -> the same shape."""
@@ -56,8 +52,8 @@ class PadCrop:
             (draws.uniform(draws.key(seed, epoch, draws.SHIFT, axis), index) * places).astype(int).tolist()
             for axis in (0, 1)
         )
-        edge = (self.border, self.border)
-        padded = np.pad(images, ((0, 0), edge, edge, (0, 0)))
+        edges = ((0, 0), (self.border, self.border), (self.border, self.border), (0, 0))
+        padded = np.pad(images, edges) if self.filled == "black" else np.pad(images, edges, "reflect")
         out = np.empty_like(images)
         for i, (top, left) in enumerate(zip(tops, lefts, strict=True)):
             out[i] = padded[i, top : top + height, left : left + width]
@@ -121,49 +117,6 @@ class Side:
         w, h = (min(whole, max(1, round(part / scale))) for whole, part in ((width, size[1]), (height, size[0])))
         top, left = int(down * (height - h + 1)), int(across * (width - w + 1))
         return left, top, left + w, top + h
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Augmentation in the order it is done: first the part of the original, if any, then changes of the batch."""
-
-    part: Area | Side | None
-    changes: tuple[Flip | PadCrop, ...]
-
-
-def parse(names: Sequence[str]) -> Plan:
-    """The plan that a recipe's names give. Raises BadRecipe for an unknown name, a bad number or two crops."""
-    steps = [_step(name) for name in names]
-    crops = [name for name, step in zip(names, steps, strict=True) if not isinstance(step, Flip)]
-    if len(crops) > 1:
-        raise BadRecipe(f"augmentations {crops[0]!r} and {crops[1]!r} both choose a crop; keep one of them")
-    parts = [step for step in steps if isinstance(step, Area | Side)]
-    return Plan(parts[0] if parts else None, tuple(step for step in steps if isinstance(step, Flip | PadCrop)))
-
-
-def _step(name: str) -> Flip | PadCrop | Area | Side:
-    kind, _, numbers = name.strip().partition(" ")
-    pair = re.fullmatch(f"{NUMBER}-{NUMBER}", numbers.strip())
-    if kind == "flip" and not numbers:
-        return Flip()
-    if kind == "pad-crop":
-        if not re.fullmatch(r"[1-9]\d{0,3}", numbers.strip()):
-            raise BadRecipe(f"augmentation {name!r} needs a whole number of pixels from 1 on, for example 'pad-crop 4'")
-        return PadCrop(int(numbers))
-    if kind == "area":
-        if not pair or not 0 < float(pair[1]) <= float(pair[2]) <= 1:
-            raise BadRecipe(
-                f"augmentation {name!r} needs two shares of the area, 0 < A <= B <= 1, for example 'area 0.08-1'"
-            )
-        return Area(float(pair[1]), float(pair[2]))
-    if kind == "side":
-        if not pair or not INPUT <= float(pair[1]) <= float(pair[2]):
-            raise BadRecipe(
-                f"augmentation {name!r} needs two lengths of the shorter side for an input of 224, 224 <= A <= B, "
-                f"for example 'side 256-480'"
-            )
-        return Side(float(pair[1]), float(pair[2]))
-    raise BadRecipe(f"no augmentation named {name!r}; known: {KNOWN}")
 
 
 def resized(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
