@@ -63,21 +63,22 @@ class Recipe:
     where: str = ""  # the paper's section, or "ours"
     dataset: str = ""  # what the paper trained on
     # ---- Length and batch
-    epochs: float | None = None
-    iterations: int | None = None
+    epochs: float | None = None  # how often each training image is used
+    iterations: int | None = None  # updates
     batch: int = 128  # images of one update
     parts: int = 1  # that a batch is worked off in, gradients added up; batch norm sees one part at a time
     # ---- The update
-    optimiser: Literal["sgd", "nesterov", "rmsprop", "adamw"] = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9  # adamw: the mean of gradients (beta 1)
+    optimiser: Literal["sgd", "nesterov", "rmsprop", "adamw"] = "sgd"  # nesterov: sgd with Nesterov's momentum
+    lr: float = 0.1  # the learning rate
+    momentum: float = 0.9  # of the velocity; adamw: of the mean of gradients (beta 1)
     decay: float = 0.9  # rmsprop and adamw: of the mean of squared gradients (alpha; beta 2)
-    epsilon: float = 1e-8  # rmsprop and adamw: added to the root of that mean
-    weight_decay: float = 0.0
+    epsilon: float = 1e-8  # rmsprop: added under the root of that mean; adamw: to the root (eps)
+    weight_decay: float = 0.0  # times the weights, added to the gradient; adamw: apart from it
     decayed: Literal["all", "weights"] = "all"  # "weights": neither biases nor batch norm's scales and shifts
     bias_lr: float = 1.0  # biases learn so many times as fast (Caffe's lr_mult, 2 in its models)
     clip: float | None = None  # largest norm of the whole gradient
     # ---- The rate over time
+    # how the rate falls; a warm-up covers the first steps of it
     schedule: Literal["constant", "steps", "plateau", "polynomial", "exponential", "cosine"] = "constant"
     drops: tuple[float, ...] = ()  # steps: when the rate is multiplied by `factor`
     factor: float = 0.1  # steps, plateau, exponential
@@ -90,7 +91,7 @@ class Recipe:
     warm_up_error: float | None = None  # the warm-up ends when the training error is below this share of one
     # ---- What keeps it from learning by heart
     dropout: float | None = None  # of every dropout layer; None: the network's own
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.0  # share of the target that all classes get alike
     head_weight: float | None = None  # of each auxiliary head's loss; None: the network's own
     balance: Literal["none", "weights", "sampler"] = "none"  # of uneven classes: in the loss, or in what is drawn
     # ---- What is kept of it
@@ -101,14 +102,14 @@ class Recipe:
     freeze: tuple[str, ...] = ()  # layers that do not learn: "conv1", "conv1..conv4"
     layer_lr: tuple[str, ...] = ()  # "conv1..conv4=0.1": these layers learn so many times as fast
     # ---- Images
-    augment: tuple[str, ...] = ()  # in order; data.augment.KNOWN names them
+    augment: tuple[str, ...] = ()  # random changes of the training images, in order; docs/data.md has the names
     size: int | None = None  # height and width of the input; None: the network's own
-    fit: Literal["crop", "pad", "stretch"] = "crop"  # how an image is brought to that size; see Preprocess
+    fit: Literal["crop", "pad", "stretch"] = "crop"  # how an image is brought to that size
     crop: float = 0.875  # share of the shorter side that the centre crop keeps at the test (224 of 256)
     whiten: Literal["none", "gcn", "zca"] = "none"  # contrast of each image normalised; and pixels decorrelated
-    view: str = "center"  # how the paper tests; data.views.KNOWN names the ways
+    view: str = "center"  # how the paper tests; docs/data.md has the names
     validation: float = 0.1  # share of the training images held out where the data has no validation split
-    assumed: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()  # fields that the paper leaves open, or that are ours
 
 
 @dataclass(frozen=True)

@@ -111,13 +111,15 @@ class Result:
 
 
 def read_results(path: Path) -> list[Result]:
-    """The results in a file of one JSON object a line. Raises ValueError that names the line."""
+    """The results in a file of one JSON object a line, read line by line. Raises ValueError that names the line."""
     results = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            results.append(from_json(Result, line))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
+    # Lines end where JSON's writers end them: a text may hold U+2028, at which str.splitlines would cut it.
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                results.append(from_json(Result, line))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from None
     return results
 
 

@@ -1,5 +1,6 @@
 """What the pages show works: Python runs, commands parse, links lead somewhere, every verb is told."""
 
+import dataclasses
 import re
 import shlex
 import shutil
@@ -10,9 +11,12 @@ import pytest
 from PIL import Image
 
 from convatlas.cli import app, main
+from convatlas.data import views
+from convatlas.data.augment import KNOWN
+from convatlas.paper import Recipe
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 VERBS = [
     "list",
@@ -27,6 +31,8 @@ VERBS = [
     "export",
     "predict",
     "check-data",
+    "features",
+    "experiment",
     "demo",
 ]
 
@@ -71,8 +77,11 @@ def test_the_python_of_a_page_runs(page: Path, desk: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_the_commands_of_a_page_parse(page: Path) -> None:
-    lines = [line.removeprefix("$ ") for text in blocks(page, "") for line in text.splitlines()]
+    lines = [line.removeprefix("$ ") for text in blocks(page, "") for line in text.replace("\\\n", " ").splitlines()]
     for line in lines:
+        line = re.sub(r"^([A-Z_]+=\S+ )+", "", line)
+        if line.startswith("torchrun "):
+            line = line.partition(" -m ")[2]
         if line.startswith("convatlas "):
             words = shlex.split(line.partition(" | ")[0], comments=True)[1:]
             app.parse_args(words, exit_on_error=False, print_error=False)
@@ -83,6 +92,30 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_verb_is_in_the_list_above() -> None:
+    assert sorted(VERBS) == sorted(name for name in app if not name.startswith("-"))
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "check-data", "features"])
+def test_every_option_is_told_somewhere(verb: str) -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    options = [n for a in app[verb].assemble_argument_collection() for n in a.names if n.startswith("--")]
+    assert len(options) > 3
+    assert [o for o in options if not re.search(rf"{o}\b", text)] == []
+
+
+def test_every_augmentation_and_test_view_is_told() -> None:
+    text = (ROOT / "docs" / "data.md").read_text()
+    kinds = [name.split()[0] for name in f"{KNOWN}, {views.KNOWN}".split(", ")]
+    assert [k for k in kinds if not re.search(rf"^\| `{k}\b", text, re.MULTILINE)] == []
+
+
+def test_every_field_of_a_recipe_has_a_meaning() -> None:
+    page = (ROOT / "docs" / "train.md").read_text()
+    told = set(re.findall(r"^\| `(\w+)` \|[^|]+\|[^|]+\| [^| ][^|]* \|$", page, re.MULTILINE))
+    assert [f.name for f in dataclasses.fields(Recipe) if f.name not in told] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])

@@ -45,9 +45,10 @@ def test_dashes_stand_for_underscores_and_an_empty_tuple_can_be_given() -> None:
     [
         ("lr=fast", BadRecipe, "recipe field lr cannot be 'fast'; give a number"),
         (
-            "schedule=cosine",
+            "schedule=linear",
             BadRecipe,
-            "recipe field schedule cannot be 'cosine'; give one of constant, steps, plateau",
+            "recipe field schedule cannot be 'linear'; "
+            "give one of constant, steps, plateau, polynomial, exponential, cosine",
         ),
         ("batch=1.5", BadRecipe, "recipe field batch cannot be '1.5'; give a whole number"),
         ("size=big", BadRecipe, "recipe field size cannot be 'big'; give a whole number or none"),

@@ -4,11 +4,14 @@ python tools/generate.py            write
 python tools/generate.py --check    exit 1, with the stale files on stderr, unless all is fresh
 """
 
+import dataclasses
+import inspect
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import torch
 import torch.fx
@@ -23,7 +26,8 @@ from convatlas.catalogue import FOLDER, Catalogue, Entry  # noqa: E402
 from convatlas.claims import DIFFERS, Claim, check, claims_markdown  # noqa: E402
 from convatlas.layers import drop_heads  # noqa: E402
 from convatlas.layout import Cell, Column, markdown  # noqa: E402
-from convatlas.networks import NETWORKS, PAPER_OF, PAPERS, PUBLISHED, RECIPES, build  # noqa: E402
+from convatlas.networks import FILES, NETWORKS, PAPER_OF, PAPERS, PUBLISHED, RECIPES, build  # noqa: E402
+from convatlas.paper import Recipe  # noqa: E402
 from convatlas.record import to_json  # noqa: E402
 from convatlas.table import Table  # noqa: E402
 
@@ -40,7 +44,12 @@ def contents() -> dict[Path, str]:
     out[FOLDER / "catalogue.json"] = f"{to_json(catalogue, indent=1)}\n"
     claims = check(catalogue, tables.__getitem__)
     out[FOLDER / "claims.json"] = f"{to_json(claims, indent=1)}\n"
-    blocks = {"networks": networks_block(catalogue), "claims": claims_block(claims)}
+    blocks = {
+        "networks": networks_block(catalogue),
+        "claims": claims_block(claims),
+        "fields": fields_block(),
+        "recipes": recipes_block(),
+    }
     return out | documents(blocks)
 
 
@@ -57,7 +66,8 @@ def documents(blocks: Mapping[str, str]) -> dict[Path, str]:
 
 
 def networks_block(catalogue: Catalogue) -> str:
-    names = ("network", "paper", "input", "parameters", "MACs", "depth", "receptive field", "what sets it apart")
+    names = ("network", "paper", "input", "parameters", "MACs", "depth", "receptive field", "recipe")
+    names += ("what sets it apart",)
     columns = [Column(n, n in ("parameters", "MACs", "depth", "receptive field")) for n in names]
     rows: list[list[Cell]] = [
         [
@@ -68,6 +78,7 @@ def networks_block(catalogue: Catalogue) -> str:
             e.macs,
             e.depth,
             e.field[0] if e.field else None,
+            f"`{e.recipe}`" if e.recipe else None,
             e.about,
         ]
         for e in catalogue.networks.values()
@@ -85,6 +96,116 @@ def claims_block(claims: Sequence[Claim]) -> str:
         rows = [c for c in claims if c.paper == key]
         parts += [f"## {paper.title} ({paper.year}): `convatlas claims {key}`", claims_markdown(rows)]
     return "\n\n".join(parts)
+
+
+# ---- Recipes ---------------------------------------------------------------------------------------------------------
+
+DEFAULTS = Recipe()
+# Fields with a column of their own; all others that differ from the default stand under "also".
+UPDATE = ("optimiser", "lr", "momentum", "decay", "epsilon")
+RATE = ("schedule", "drops", "factor", "patience", "watch", "every", "power")
+WARM_UP = ("warm_up", "warm_up_lr", "warm_up_error")
+COLUMNS = ("where", "dataset", "epochs", "iterations", "batch", "weight_decay", "augment", "view", "assumed")
+
+
+def fields_block() -> str:
+    """Every field of a recipe, from the dataclass and the comments in its source, a table a part."""
+    parts: list[str] = []
+    rows: list[list[Cell]] = []
+    columns = [Column("field"), Column("values"), Column("default"), Column("meaning")]
+    above = ""
+    for line in [*inspect.getsource(Recipe).splitlines(), "    # ---- end"]:
+        heading, comment = re.fullmatch(r"    # ---- (.+)", line), re.fullmatch(r"    # (.+)", line)
+        found = re.fullmatch(r"    (\w+): [^#]+?(?:  # (.+))?", line)
+        if heading:
+            parts += [markdown(columns, rows), f"**{heading[1]}**"]
+            rows, above = [], ""
+        elif comment:
+            above = comment[1]
+        elif found:
+            default = shown(getattr(DEFAULTS, found[1]))
+            meaning = re.sub(r"\bNone\b", "none", found[2] or above)
+            rows.append([f"`{found[1]}`", values(found[1]), default and f"`{default}`", meaning])
+            above = ""
+    return "\n\n".join(parts[:-1])
+
+
+def values(field: str) -> str:
+    """What a field can be, in words."""
+    kind = get_type_hints(Recipe)[field]
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{v}`" for v in get_args(kind))
+    words = {int: "whole number", float: "number", str: "text", type(None): "`none`"}
+    if get_origin(kind) is tuple:
+        return f"{words[get_args(kind)[0]]}s"
+    return " or ".join(words[k] for k in get_args(kind) or (kind,))
+
+
+def recipes_block() -> str:
+    """Every recipe, a table a paper."""
+    names = ("recipe", "length", "batch", "update", "rate", "weight decay", "augmentation", "test view", "also")
+    columns = [Column(n) for n in (*names, "assumed")]
+    parts = []
+    for key, file in FILES.items():
+        if file.RECIPES:
+            title = f"## {PAPERS[key].title} ({PAPERS[key].year})"
+            parts += [title, markdown(columns, [recipe_row(name, r) for name, r in file.RECIPES.items()])]
+    return "\n\n".join(parts)
+
+
+def recipe_row(name: str, recipe: Recipe) -> list[Cell]:
+    length = f"{recipe.epochs:g} epochs" if recipe.iterations is None else f"{recipe.iterations:,} iterations"
+    told = {*UPDATE, *RATE, *WARM_UP, *COLUMNS}
+    also = [f for f in changed(recipe) if f not in told]
+    return [
+        f"`{name}`: {recipe.dataset}; {recipe.where}",
+        length,
+        recipe.batch,
+        f"{recipe.optimiser} {recipe.lr:g}, momentum {recipe.momentum:g}{listed(recipe, UPDATE[3:])}",
+        rate_of(recipe),
+        f"{recipe.weight_decay:g}",
+        ", ".join(recipe.augment),
+        recipe.view,
+        listed(recipe, also).removeprefix(", "),
+        ", ".join(recipe.assumed),
+    ]
+
+
+def rate_of(recipe: Recipe) -> str:
+    """The schedule with what belongs to it, and the warm-up."""
+    own = {
+        "steps": ("factor",),
+        "plateau": ("factor", "patience"),
+        "exponential": ("factor",),
+        "polynomial": ("power",),
+    }
+    said = recipe.schedule
+    if recipe.drops:
+        said += " at " + ", ".join(f"{d:,.10g}" for d in recipe.drops)
+    if recipe.schedule == "exponential":
+        said += f" every {recipe.every:,.10g}"
+    said += "".join(f", {field} {getattr(recipe, field):g}" for field in own.get(recipe.schedule, ()))
+    return said + listed(recipe, ("watch", *WARM_UP))
+
+
+def listed(recipe: Recipe, fields: Sequence[str]) -> str:
+    """Those of the fields that differ from the default: ", clip 2, decayed weights"."""
+    return "".join(f", {f} {shown(getattr(recipe, f))}" for f in fields if f in changed(recipe))
+
+
+def changed(recipe: Recipe) -> Iterator[str]:
+    yield from (f.name for f in dataclasses.fields(recipe) if getattr(recipe, f.name) != getattr(DEFAULTS, f.name))
+
+
+def shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(shown, value))
+    if isinstance(value, int | float):
+        return f"{value:,.10g}"
+    return "none" if value is None else str(value)
+
+
+# ---- Networks --------------------------------------------------------------------------------------------------------
 
 
 def bare(name: str) -> nn.Module:

@@ -18,13 +18,19 @@ HELP = """From a folder of labelled photos to a chosen, trained, verified, expor
     convatlas report runs/* --out report.html
     convatlas export runs/resnet18 --to onnx --out bundle
     convatlas predict bundle photo.jpg
+
+    convatlas experiment rate resnet18 photos/ --set size=112 --set batch=16
+    convatlas features runs/resnet18 photos/ --layer pool5 --probe
 """
 app = App(name="convatlas", version=__version__, help=HELP, help_format="plaintext", version_flags=["--version"])
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Answer as JSON.")]
 Device = Annotated[str, Parameter(help="cpu, cuda, mps; auto takes the accelerator if there is one.")]
 Runs = Annotated[Path, Parameter(help="Run folders, as `train --out` made them.")]
-DATA = "`digits`, a folder of images (train/ validation/ test/, or one folder a class), or a folder of IDX files."
+DATA = (
+    "`digits`; a folder: images (train/ validation/ test/, or one folder a class), IDX, CIFAR, shards, packed, or "
+    "saved by datasets; a CSV file of path and label; or the http(s) address of shards."
+)
 
 
 def say(answer: str) -> None:

@@ -25,6 +25,7 @@ def evaluate(
     """Count the images of a split that a classifier gets right, as k of N with a 95 % interval.
 
     Several run folders or bundles answer together as well, by the mean of their probabilities, beside each alone.
+    Processes that torchrun starts share the images.
     """
     from .. import files
     from ..errors import UsageError
@@ -39,8 +40,11 @@ def evaluate(
         raise UsageError(f"workers is {workers}; give 0 (load in this process) or more")
     from ..train.answers import answers_csv
     from ..train.evaluation import examine
+    from ..train.processes import speaks
 
     done = examine(given[:-1], given[-1], split=split, device=device, workers=workers, view=view)
+    if not speaks():
+        return
     if answers is not None:
         files.write(answers, answers_csv(done.counts.answers, done.split, done.classes))
     say(_json(done, per_class) if json else _text(done, per_class))

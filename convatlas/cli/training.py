@@ -1,6 +1,5 @@
 """From data to a trained network: train."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +70,7 @@ def train(
     """
     from ..train import Options, summary
     from ..train import train as work
+    from ..train.processes import speaks
 
     changes = (*set, *([f"freeze={place.freeze}"] if place.freeze else ()))
     settled = _recipe(network, recipe, changes, place.resume)
@@ -86,7 +86,7 @@ def train(
         _several(network, data, place, settled, options)
         return
     result = work(network, data, place.out, recipe=settled, seed=place.seed, resume=place.resume, options=options)
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+    if not speaks():
         return
     draw_curves(place.out)
     say(summary(result))
@@ -110,6 +110,7 @@ def _recipe(network: str, name: str | None, changes: Sequence[str], resume: bool
 
 def _several(network: str, data: str, place: Place, recipe: "Recipe | None", options: "Options") -> None:
     from ..train import several
+    from ..train.processes import speaks
 
     if place.seeds is not None and (place.folds is not None or place.seed is not None):
         raise UsageError("--seeds stands alone; leave --seed and --folds out")
@@ -121,6 +122,8 @@ def _several(network: str, data: str, place: Place, recipe: "Recipe | None", opt
         found = several.train_seeds(
             network, data, place.out, _numbers(place.seeds or ""), recipe=recipe, resume=place.resume, options=options
         )
+    if not speaks():
+        return
     for run in found.runs:
         draw_curves(run)
     say(found.as_text())

@@ -69,6 +69,11 @@ class Parts(Protocol):
         """The numbers at positions start ... stop-1, int64."""
 
 
+def part(order: np.ndarray | Parts, start: int, stop: int) -> np.ndarray:
+    """The numbers at positions start ... stop-1 of an order of either kind, int64."""
+    return order[start:stop] if isinstance(order, np.ndarray) else order.part(start, stop)
+
+
 class Permutation:
     """A permutation of 0 ... n-1 that is read part by part.
 

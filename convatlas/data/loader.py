@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import BadData, BadImage, BadRecipe, RunFailed
+from ..errors import BadData, BadImage, BadRecipe, ConvAtlasError, RunFailed
 from . import augment as augmentation
 from . import draws
 from .checking import bad_file
@@ -119,7 +119,7 @@ class Feed:
             first, end = position * self.batch, images if position + 1 == steps else (position + 1) * self.batch
             lot = np.array_split(np.arange(first, end), of)[rank]
             begin, stop = (int(lot[0]), int(lot[-1]) + 1) if len(lot) else (first, first)
-            numbers = order[begin:stop] if isinstance(order, np.ndarray) else order.part(begin, stop)
+            numbers = draws.part(order, begin, stop)
             yield _Item(position, numbers, lot if self.balanced else numbers, end - first)
 
 
@@ -232,11 +232,36 @@ def _normalised(raw: _Raw, scale: Tensor, shift: Tensor) -> Batch:
     return Batch(images if images.shape[1] == 3 else images.contiguous(), raw.labels, raw.bad, raw.position, raw.whole)
 
 
+class _Failed(NamedTuple):
+    """An error of ours on its way from a loader process; torch would wrap it in its traceback's many lines."""
+
+    kind: type[ConvAtlasError]
+    text: str
+
+    def again(self) -> ConvAtlasError:
+        error = self.kind.__new__(self.kind)  # not every one of them is made from its text
+        error.args = (self.text,)
+        return error
+
+
+class _Sending(Dataset[Any]):
+    """What loader processes run: pictures, or what they failed for."""
+
+    def __init__(self, pictures: _Pictures):
+        self.pictures = pictures
+
+    def __getitem__(self, item: _Item) -> _Raw | _Failed:
+        try:
+            return self.pictures[item]
+        except ConvAtlasError as error:
+            return _Failed(type(error), str(error))
+
+
 def _in_workers(pictures: _Pictures, items: Iterable[_Item], workers: int) -> Iterator[_Raw]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores is the user's choice
         loader: DataLoader[Any] = DataLoader(
-            pictures,
+            _Sending(pictures),
             batch_size=None,
             sampler=items,
             num_workers=workers,
@@ -252,9 +277,12 @@ def _in_workers(pictures: _Pictures, items: Iterable[_Item], workers: int) -> It
         # without that when its batch is due.
         signal.signal(child, before)
     try:
-        yield from batches
+        for made in batches:
+            if isinstance(made, _Failed):
+                raise made.again()
+            yield made
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if isinstance(error, ConvAtlasError) or "DataLoader worker" not in str(error):
             raise
         raise RunFailed(
             f"a loading process ended unexpectedly ({' '.join(str(error).split())[:120]}); try fewer workers, or 0"

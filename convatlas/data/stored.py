@@ -33,8 +33,11 @@ class Stored(Protocol):
     def take(self, positions: np.ndarray) -> "Stored":
         """The images at these positions."""
 
-    def order(self, stream: int) -> np.ndarray | None:
-        """A shuffled order of all that is read well from where it lies, by the random stream; None: any order is."""
+    def order(self, stream: int) -> np.ndarray | draws.Parts | None:
+        """A shuffled order of all that is read well from where it lies, by the random stream; None: any order is.
+
+        Of more images than a list should hold it is read part by part.
+        """
 
     def digest(self) -> str | None:
         """sha256 that stands for keys and contents, where sums were kept beside the images; None: read them."""
@@ -136,7 +139,10 @@ class Joined:
         return Joined(tuple(parts), tuple(self.roles[n] for n in numbers))
 
     def order(self, stream: int) -> np.ndarray | None:
-        """The parts' own orders, drawn from in turns by chance; None where every part may be read in any order."""
+        """The parts' own orders, drawn from in turns by chance; None where every part may be read in any order.
+
+        It is a list, 16 bytes an image while it is made: whose turn it is follows from all turns before.
+        """
         own = [part.order(draws.key(stream, i)) for i, part in enumerate(self.parts)]
         if all(order is None for order in own):
             return None
@@ -144,8 +150,8 @@ class Joined:
         turns = np.repeat(np.arange(len(own)), [len(part) for part in self.parts])[draws.order(stream, len(self))]
         merged = np.empty(len(self), np.int64)
         for i, (order, part) in enumerate(zip(own, self.parts, strict=True)):
-            inside = draws.order(draws.key(stream, i), len(part)) if order is None else order
-            merged[turns == i] = starts[i] + inside
+            own_order = draws.Permutation(draws.key(stream, i), len(part)) if order is None else order
+            merged[turns == i] = starts[i] + draws.part(own_order, 0, len(part))
         return merged
 
     def digest(self) -> str | None:

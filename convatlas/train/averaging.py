@@ -16,6 +16,7 @@ class Average:
 
     def __init__(self, net: nn.Module, decay: float, saved: dict[str, Tensor] | None = None):
         self.decay = decay
+        self.aside: dict[str, Tensor] | None = None  # the network's own, while it has the averaged ones
         self.tensors = {name: t.detach().clone() for name, t in net.state_dict().items()}
         for name, tensor in (saved or {}).items():
             self.tensors[name].copy_(tensor)
@@ -30,16 +31,22 @@ class Average:
         for name in own.keys() - set(moving):
             self.tensors[name].copy_(own[name])
 
+    @torch.no_grad()
+    def take(self, net: nn.Module) -> None:
+        """What the network has now becomes the average."""
+        _copy(net.state_dict(), self.tensors)
+
     @contextmanager
     def in_place(self, net: nn.Module) -> Iterator[None]:
         """Lets the network have the averaged weights for a while."""
         own = net.state_dict()
-        before = {name: t.detach().clone() for name, t in own.items()}
+        before = self.aside = {name: t.detach().clone() for name, t in own.items()}
         _copy(self.tensors, own)
         try:
             yield
         finally:
             _copy(before, own)
+            self.aside = None
 
 
 def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:

@@ -33,6 +33,7 @@ class Sums:
     loss: float = 0.0  # summed over images
     correct: int = 0
     images: int = 0
+    heads: list[float] = field(default_factory=list)  # each auxiliary head's loss, summed over images
     norms: list[float] = field(default_factory=list)  # squared, of each parameter's gradient, where they are logged
     steps: int = 0
 

@@ -186,7 +186,7 @@ def _averaged(model: nn.Module, items: list[Pictures], view: View) -> Tensor:
 
 def _full_precision() -> AbstractContextManager[None]:
     """Without TensorFloat-32, cuDNN's default, so that an answer is the one that a bundle of these weights gives."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 def loaders(split: Split, wanted: int | None) -> int:

@@ -19,15 +19,16 @@ def name_of(device: torch.device) -> str:
 
 
 @contextmanager
-def private_random_state(device: torch.device) -> Iterator[None]:
-    """Lets the caller seed torch at will; its global random state is put back at the end."""
+def private_random_state(*devices: torch.device) -> Iterator[None]:
+    """Lets the caller seed torch at will on these devices; its global random state is put back at the end."""
     with ExitStack() as stack:
-        if device.type == "cpu":
-            stack.enter_context(torch.random.fork_rng(devices=[]))
-        else:
-            index = device.index if device.index is not None else torch.accelerator.current_device_index()
-            stack.enter_context(torch.random.fork_rng(devices=[index], device_type=device.type))
-        if device.type == "cuda":  # cuDNN may else take another algorithm after a resume, which changes bits
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        for device in devices:
+            if device.type != "cpu":
+                index = device.index if device.index is not None else torch.accelerator.current_device_index()
+                stack.enter_context(torch.random.fork_rng(devices=[index], device_type=device.type))
+        if any(device.type == "cuda" for device in devices):
+            # cuDNN may else take another algorithm after a resume, which changes bits.
             stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
         yield
 
@@ -36,7 +37,8 @@ def reseed(device: torch.device, seed: int) -> None:
     """Seeds the generators that a network on that device draws from, and no others."""
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
+        with torch.accelerator.device_index(device.index):  # seeding is of the current device
+            torch.get_device_module(device).manual_seed(seed)
 
 
 @contextmanager

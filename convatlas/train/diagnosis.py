@@ -1,16 +1,18 @@
 """Where a NaN or an infinity came from, when a training was stopped for one."""
 
 import hashlib
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..data.loader import Batch
+from ..data import Split
+from ..data.loader import Batch, eval_batches
 from ..layers import Heads
 from ..paper import Recipe
+from .counting import View
 
 HALF = 65504.0  # the largest number of fp16
 HUGE = 1e4  # no weight of a network that trains is beyond it
@@ -55,6 +57,23 @@ def reason(
         what = f"the gradient of {gradient} is not finite"
         cause = _of_rate(net, recipe)
     return f"{what} in step {step:,} (epoch {epoch}); stopped before the weights changed; {cause}"
+
+
+def of_validation(net: nn.Module, split: Split, view: View, recipe: Recipe, step: int) -> str:
+    """One line for a validation loss that is not finite: after which step, and where it began."""
+    training = net.training
+    net.eval()
+    layer = ""
+    for batch in eval_batches(split, view.preprocess, batch=view.batch):
+        layer, _ = _first_layer(net, batch.images.to(view.device), nullcontext())
+        if layer:
+            break
+    net.train(training)
+    begins = f", which begins at the output of {layer}" if layer else ""
+    return (
+        f"the validation loss is not finite after step {step:,}{begins}; no checkpoint was made of it, the last good "
+        f"one is kept; {_of_rate(net, recipe)}"
+    )
 
 
 def _of_rate(net: nn.Module, recipe: Recipe) -> str:

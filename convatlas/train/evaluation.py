@@ -1,7 +1,7 @@
 """`evaluate`: what finished classifiers get right of a split, alone and together."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,6 +19,7 @@ from .answers import Answers, Counts, answers_csv, judged, merged
 from .counting import Part, View, count, loaders
 from .device import name_of
 from .ensemble import Ensemble
+from .processes import Processes, joined, own_device, speaks
 from .run import read_config
 
 __all__ = ["Counts", "Examined", "View", "count", "evaluate", "examine", "loaders", "merged", "summary"]
@@ -46,6 +47,7 @@ class _Way:
     batch: int
     workers: int | None
     view: str
+    processes: Processes
     opened: dict[tuple[float, tuple[int, int] | None], Data] = field(default_factory=dict)
 
 
@@ -87,13 +89,14 @@ def evaluate(
     """Counts the images of a split that a run folder's best checkpoint or a bundle gets right; of several, an ensemble.
 
     Labels are matched by name. Of a run folder's own data the split is the one that its training used. `view` is one of
-    data.views.KNOWN, None is the centre. `answers` names a CSV file for what each image was answered. Raises UsageError
-    for a split that the data has not, a view that the network has not, or members of other classes; BadData for a class
-    that the classifier does not know.
+    data.views.KNOWN, None is the centre. `answers` names a CSV file for what each image was answered. Processes that
+    torchrun started share the images, and each gives the result of all. Raises UsageError for a split that the data has
+    not, a view that the network has not, or members of other classes; BadData for a class that the classifier does not
+    know; RunFailed where another process is lost.
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
     done = examine(sources, data, split=split, device=device, batch=batch, workers=workers, view=view)
-    if answers is not None:
+    if answers is not None and speaks():
         files.write(Path(answers), answers_csv(done.counts.answers, done.split, done.classes))
     return done.found
 
@@ -114,10 +117,12 @@ def examine(
     if not sources:
         raise UsageError("no classifier to evaluate; give a run folder or a bundle, or several")
     views.parse(view or "center")
-    way = _Way(data, split, classifier.pick_device(device), batch, workers, view or "center")
-    if len(sources) == 1:
-        return _alone(sources[0], way)
-    return _together([str(s) for s in sources], way)
+    place = own_device(classifier.pick_device(device))
+    with joined(place) as processes:
+        way = _Way(data, split, place, batch, workers, view or "center", processes)
+        if len(sources) == 1:
+            return _alone(sources[0], way)
+        return _together([str(s) for s in sources], way)
 
 
 def _alone(source: Source, way: _Way, keep: Callable[[Part], None] = lambda part: None) -> Examined:
@@ -129,8 +134,11 @@ def _alone(source: Source, way: _Way, keep: Callable[[Part], None] = lambda part
     chosen = opened.splits[way.split]
     classes = by_name(opened, found.spec.classes, str(source))
     workers = loaders(chosen, way.workers)
-    view = View(found.spec.preprocess, way.device, way.batch, workers, classes, view=way.view)
-    counts = count(found.net, chosen, view, keep=keep)
+    share = way.processes.share
+    view = View(found.spec.preprocess, way.device, way.batch, workers, classes, share, way.view)
+    way.processes.at(f"evaluating {source}")
+    own = count(found.net, chosen, view, keep=keep)
+    counts = merged(way.processes.gathered(own)) if way.processes.of > 1 else own
     return Examined(_result(found, opened, chosen, counts, way), counts, chosen, found.spec.classes)
 
 
@@ -139,8 +147,9 @@ def _together(sources: list[str], way: _Way) -> Examined:
     spec_classes = [classifier.load(source).spec.classes for source in sources]
     ensemble.refuse_other_classes(sources, spec_classes)
     first = spec_classes[0]
+    rank, of = way.processes.share
     members: list[Examined] = []
-    total: np.ndarray | None = None
+    total: np.ndarray | None = None  # of this process's images, which are every of-th one
     for source, known in zip(sources, spec_classes, strict=True):
         columns = ensemble.same_order(known, first)
         parts: list[Part] = []
@@ -151,10 +160,10 @@ def _together(sources: list[str], way: _Way) -> Examined:
 
         members.append(_alone(source, way, keep))
         if total is None:
-            total = np.zeros((len(members[0].split), len(first)), np.float32)
+            total = np.zeros((len(range(rank, len(members[0].split), of)), len(first)), np.float32)
         ensemble.refuse_other_images(sources[: len(members)], [_stamp(m) for m in members])
         for part in parts:
-            total[part.numbers] += part.logits.numpy()
+            total[part.numbers // of] += part.logits.numpy()
     assert total is not None
     return _ensemble(sources, members, total / len(members), way)
 
@@ -166,12 +175,9 @@ def _stamp(member: Examined) -> DataStamp | None:
 def _ensemble(sources: list[str], members: list[Examined], means: np.ndarray, way: _Way) -> Examined:
     rows = ensemble.common([m.counts.answers for m in members])
     tables = [m.counts.answers.take(row) for m, row in zip(members, rows, strict=True)]
-    # The first member's classes number the probabilities' columns, and so the labels.
-    numbers, labels = tables[0].numbers, tables[0].labels
-    logs = torch.from_numpy(means[numbers]).clamp_min(1e-38).log()
-    columns = [column.numpy() for column in judged(logs, torch.from_numpy(labels))]
     bad = {b.path: b for m in members for b in m.counts.bad}
-    counts = Counts(Answers(numbers, labels, *columns), tuple(bad[path] for path in sorted(bad)))
+    # The first member's classes number the probabilities' columns, and so the labels.
+    counts = replace(_judged(tables[0], means, way.processes), bad=tuple(bad[path] for path in sorted(bad)))
     gain, paired = ensemble.compared(counts.answers, tables)
     right = [int(t.right.sum()) for t in tables]
     results = tuple(m.found for m in members if isinstance(m.found, Result))
@@ -182,13 +188,22 @@ def _ensemble(sources: list[str], members: list[Examined], means: np.ndarray, wa
         members=results,
         accuracy=counts.accuracy(way.view),
         data=stamp,
-        mean_top1=sum(right) / len(right) / len(numbers),
+        mean_top1=sum(right) / len(right) / counts.images,
         gain=gain,
         best=right.index(max(right)),
         paired=paired,
         calibration_errors=tuple(t.calibration_error for t in (*tables, counts.answers)),
     )
     return Examined(found, counts, members[0].split, members[0].classes)
+
+
+def _judged(first: Answers, means: np.ndarray, processes: Processes) -> Counts:
+    """What the mean probabilities answer to the images of a member's table; `means` are those of this share."""
+    rank, of = processes.share
+    mine = first.take(first.numbers % of == rank)
+    logs = torch.from_numpy(means[mine.numbers // of]).clamp_min(1e-38).log()
+    columns = [column.numpy() for column in judged(logs, torch.from_numpy(mine.labels))]
+    return merged(processes.gathered(Counts(Answers(mine.numbers, mine.labels, *columns))))
 
 
 def _result(found: Classifier, opened: Data, split: Split, counts: Counts, way: _Way) -> Result:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -13,10 +14,10 @@ from torch import Tensor
 
 from ..data import Data
 from ..data.loader import Batch, Feed, eval_batches
-from ..errors import BadData, BadRecipe, ConvAtlasError, SaveFailed, Stopped
+from ..errors import BadData, BadRecipe, ConvAtlasError, NonFinite, SaveFailed, Stopped
 from ..paper import Recipe
 from ..split import Split
-from . import optimisers
+from . import diagnosis, optimisers
 from . import run as folder
 from .averaging import Average, statistics_anew
 from .boards import Board
@@ -29,7 +30,7 @@ from .progress import Talk
 from .saver import Saver
 from .schedule import Length, Schedule
 from .signals import StopWish
-from .step import Stepper
+from .step import Stepper, heads_of
 
 BETWEEN_NOTES = 1.0  # seconds between two notes for the other processes of how far this one is
 
@@ -57,7 +58,9 @@ class Training:
         self.net, self.device = self.stepper.net, self.stepper.device
         self.processes: Processes = self.stepper.processes
         self.sums = self._on_device(self.state.sums)
-        self.norms: Tensor | None = None  # squared, summed over the epoch's steps
+        saved = self.state.sums.norms if self.gradients else []
+        # Squared, summed over the epoch's steps.
+        self.norms = torch.tensor(saved, dtype=torch.float64) if saved else None
         self.saver = Saver(self.checkpoints)
         self.begin = self.saved_at = self.noted_at = time.monotonic()
         self.earlier = self.state.seconds
@@ -145,11 +148,11 @@ class Training:
             self.stop = done.stop
             with torch.no_grad():
                 both = torch.stack([torch.as_tensor(x, device=self.device) for x in (done.loss, done.correct)])
-                self.sums += both.to(self.sums.dtype)
-                if self.gradients:
+                self.sums += torch.cat([both, done.heads]).to(self.sums.dtype)
+                if self.gradients and done.norms:
                     self._add_norms(done.norms)
             state.sums.images += done.images
-            state.sums.steps += 1
+            state.sums.steps += bool(done.norms)
             if self.average is not None:
                 self.average.update(self.net, state.step + 1)
         state.step += 1
@@ -165,8 +168,7 @@ class Training:
     def _add_norms(self, norms: list[Tensor]) -> None:
         squared = torch.stack([n.float() for n in norms]).double() ** 2
         if self.norms is None:
-            saved = self.state.sums.norms
-            self.norms = torch.tensor(saved, dtype=torch.float64) if saved else torch.zeros(len(norms)).double()
+            self.norms = torch.zeros(len(norms), dtype=torch.float64)
         self.norms += squared.cpu()
 
     # ---- Epochs ------------------------------------------------------------------------------------------------------
@@ -186,7 +188,7 @@ class Training:
             if last and self.recipe.statistics:
                 self._statistics()
                 if self.average:
-                    self.average = Average(self.net, self.average.decay)
+                    self.average.take(self.net)
             counts = self._validate()
         state.epoch += 1
         errors = None if counts is None else counts.images - counts.correct
@@ -195,7 +197,8 @@ class Training:
         state.new_bad.sort(key=lambda b: b.path)
         bad = tuple(state.new_bad)
         loss = sums.loss / sums.images
-        line = folder.Epoch(state.epoch, state.step, rate, loss, sums.correct, sums.images, validation, bad)
+        heads = tuple(head / sums.images for head in sums.heads)
+        line = folder.Epoch(state.epoch, state.step, rate, loss, sums.correct, sums.images, validation, bad, heads)
         if self.processes.first:
             self._write_lines(line)
         state.bad, state.new_bad = sorted([*state.bad, *bad], key=lambda b: b.path), []
@@ -228,7 +231,10 @@ class Training:
             self.config.spec.preprocess, self.device, self.recipe.batch, self.workers, share=self.processes.share
         )
         own = count(self.net, split, view, self.obey)  # stopped here, the epoch's end is done again after a resume
-        return merged(self.processes.gathered(own))
+        counts = merged(self.processes.gathered(own))
+        if not isfinite(counts.loss):
+            raise NonFinite(diagnosis.of_validation(self.net, split, view, self.recipe, self.state.step))
+        return counts
 
     def _statistics(self) -> None:
         """Takes batch norm's statistics anew from the recipe's number of training images, as the test sees them.
@@ -281,6 +287,8 @@ class Training:
             scaler = self.stepper.scaler.state_dict()
             self.state.scale = (scaler["scale"], scaler["_growth_tracker"])
         own = _copied(self.net.merge() if isinstance(self.net, Split) else self.net.state_dict())
+        if self.average and self.average.aside:  # a signal that came during the validation
+            own = _copied(self.average.aside)
         moment = Snapshot(
             copy.deepcopy(self.state),
             _copied(self.average.tensors) if self.average else own,
@@ -314,8 +322,8 @@ class Training:
 
     def _settle(self) -> Sums:
         """Brings the sums from the device into the state."""
-        loss, right = self.sums.tolist()
-        self.state.sums.loss, self.state.sums.correct = loss, round(right)
+        loss, right, *heads = self.sums.tolist()
+        self.state.sums.loss, self.state.sums.correct, self.state.sums.heads = loss, round(right), heads
         return self.state.sums
 
     def _mean_loss(self) -> float:
@@ -324,7 +332,8 @@ class Training:
     def _on_device(self, sums: Sums) -> Tensor:
         # Apple's GPUs have no float64; either way the sums are the same after a resume, being stored in full.
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        return torch.tensor((sums.loss, sums.correct), dtype=dtype, device=self.device)
+        heads = sums.heads or [0.0] * heads_of(self.net)
+        return torch.tensor((sums.loss, sums.correct, *heads), dtype=dtype, device=self.device)
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

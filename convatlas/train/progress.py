@@ -106,8 +106,9 @@ class Talk:
         self.validation = "" if seen is None else f"  validation {units.of(seen.correct, seen.images)}"
         hungry = waited / max(self.clock.length.steps_per_epoch * self._step_seconds(), 1e-9)
         starved = f", {100 * min(hungry, 1):.0f} % of the time waiting for images" if hungry > STARVED else ""
+        heads = f" (heads {', '.join(f'{h:.4f}' for h in line.head_losses)})" if line.head_losses else ""
         said = (
-            f"epoch {line.epoch} of {_total(self.length)}: loss {line.train_loss:.4f}, lr {line.lr:.3g}"
+            f"epoch {line.epoch} of {_total(self.length)}: loss {line.train_loss:.4f}{heads}, lr {line.lr:.3g}"
             f"{self.validation.replace('  ', ', ')}{self._pace()}{starved}"
         )
         if self._bar is not None:

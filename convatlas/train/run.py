@@ -71,6 +71,7 @@ class Epoch:
     train_images: int
     validation: "Validation | None"
     bad: tuple[BadFile, ...]  # files that could not be read, where no earlier line names them
+    head_losses: tuple[float, ...] = ()  # of each auxiliary classifier, not yet weighted
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,24 @@ def describe(data: Data, source: str | Path, fold: tuple[int, int] | None = None
     return DataConfig(named, data.name, data.rule, sizes, {n: s.digest() for n, s in data.splits.items()}, fold)
 
 
+@dataclass(frozen=True)
+class _Form:
+    format: int = FORMAT
+
+
 def read_config(run: Path) -> RunConfig:
     """Raises BadCheckpoint where it is missing or cannot be read."""
     file = run / "config.json"
     try:
-        return from_json(RunConfig, file.read_bytes())
+        written = file.read_bytes()
+        form = from_json(_Form, written).format  # first, as another version may have other fields
+        if form != FORMAT:
+            raise BadCheckpoint(
+                f"{file} has format {form}, this version reads {FORMAT}; use the convatlas that wrote it"
+            )
+        return from_json(RunConfig, written)
+    except BadCheckpoint:
+        raise
     except FileNotFoundError:
         raise BadCheckpoint(f"{file} is missing; {run} is no whole run folder") from None
     except (OSError, ValueError) as error:

@@ -3,6 +3,7 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from .checkpoint import Checkpoints, Snapshot
+from .progress import say
 
 
 class Saver:
@@ -25,5 +26,9 @@ class Saver:
             running.result()
 
     def close(self) -> None:
-        """Ends the thread after what it writes now."""
+        """Ends the thread after what it writes now. A failure that no call came to raise is told."""
         self._pool.shutdown()
+        running, self._running = self._running, None
+        error = running.exception() if running is not None else None
+        if error is not None:
+            say(str(error))

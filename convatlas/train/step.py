@@ -30,7 +30,8 @@ class Done:
     loss: float | Tensor  # summed over images
     correct: float | Tensor
     images: int
-    norms: list[Tensor] = field(default_factory=list)  # of each parameter's gradient, before clipping
+    heads: Tensor  # each auxiliary head's cross entropy, summed over images
+    norms: list[Tensor] = field(default_factory=list)  # of each gradient, before clipping; none where fp16 overflowed
     stop: int = 0  # a signal that some process got
 
 
@@ -58,6 +59,7 @@ class Stepper:
         self.parameters = [p for p in self.net.parameters() if p.requires_grad]
         self.names = [n for n, p in self.net.named_parameters() if p.requires_grad]
         self.buffers = list(self.net.buffers())
+        self.others = list(dict.fromkeys(p.device for p in self.parameters if p.device != self._place))
         if self.recipe.precision == "fp16":
             self.scaler = torch.amp.GradScaler(self.device.type, init_scale=2.0**14)
 
@@ -80,6 +82,8 @@ class Stepper:
             if self.recipe.clip is not None:
                 self._clip(gradients, done.norms)
             self._update()
+        else:
+            done.norms = []
         self.optimiser.zero_grad(set_to_none=True)
         return done
 
@@ -88,32 +92,46 @@ class Stepper:
         images = int(self.processes.sum(torch.tensor(len(batch.labels), device=self.device)))
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), device=self.device)
+        heads = torch.zeros(heads_of(self.net), device=self.device)
         cut = list(_parts(batch, self.parts))
         for i, (pixels, labels) in enumerate(cut):
-            reseed(self.device, diagnosis.mixed(self.seed, number, self.processes.rank, i))  # for dropout
+            self._reseed(number, i)
             last = i + 1 == len(cut)
             with self._apart(last):
-                part, right = self._part(pixels, labels, number)
+                part, right, own = self._part(pixels, labels, number)
                 # DDP averages over the processes what is to be added up.
                 share = part * (self.processes.of / max(images, 1))
                 (self.scaler.scale(share) if self.scaler else share).backward()
             loss += part.detach()
             correct += right
+            heads += own
         if self.scaler:
             self.scaler.unscale_(self.optimiser)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        done = Done(loss, correct, images, list(torch._foreach_norm(gradients)))
+        norms = [norm.to(self.device) for norm in torch._foreach_norm(gradients)]  # from either of two devices
+        done = Done(loss, correct, images, heads, norms)
         if self.processes.of > 1:
             wishes = torch.tensor([float(stop == s) for s in WATCHED], device=self.device)
-            sums = self.processes.sum(torch.cat([torch.stack([loss, correct]), wishes]))
-            done.loss, done.correct = sums[0], sums[1]
-            done.stop = next((s for s, wish in zip(WATCHED, sums[2:].tolist(), strict=True) if wish), 0)
+            sums = self.processes.sum(torch.cat([torch.stack([loss, correct]), wishes, heads]))
+            done.loss, done.correct, done.heads = sums[0], sums[1], sums[2 + len(wishes) :]
+            done.stop = next((s for s, wish in zip(WATCHED, sums[2:].tolist(), strict=False) if wish), 0)
         else:
             done.stop = stop
         return done, gradients
 
-    def _part(self, pixels: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """The summed loss of some images, and how many of them were right."""
+    @property
+    def _place(self) -> torch.device:
+        """The device as its tensors name it: "cuda" alone is the current one."""
+        return torch.empty(0, device=self.device).device
+
+    def _reseed(self, number: int, part: int) -> None:
+        """For dropout, which each device draws by itself: the halves of a network must not drop the same neurons."""
+        for other, device in enumerate(self.others, 1):
+            reseed(device, diagnosis.mixed(self.seed, number, self.processes.rank, part, other))
+        reseed(self.device, diagnosis.mixed(self.seed, number, self.processes.rank, part))
+
+    def _part(self, pixels: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The summed loss of some images, how many of them were right, and each head's own."""
         labels = labels.to(self.device, non_blocking=True)
         if not len(labels):  # the other processes wait for this one's backward pass
             return self._nothing(pixels)
@@ -124,17 +142,18 @@ class Stepper:
             pixels, targets = self.plan.mixing.apply(pixels, one_hot, self.seed, number)
         with self._cast():
             given = self.model(pixels)
-            logits, loss = optimised(given, targets, self.recipe.label_smoothing, self.weights)
+            logits, loss, heads = optimised(given, targets, self.recipe.label_smoothing, self.weights)
         with torch.no_grad():
-            return loss, (logits.argmax(dim=1) == labels).sum()
+            return loss, (logits.argmax(dim=1) == labels).sum(), heads.detach()
 
-    def _nothing(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def _nothing(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         self.net.eval()  # batch norm must learn nothing from it
         given = self.model(torch.zeros(2, *pixels.shape[1:], device=self.device))
         self.net.train()
         hold(self.net, self.recipe)
         logits = given if isinstance(given, Tensor) else given.logits
-        return logits.sum() * 0, torch.zeros((), device=self.device)
+        none = torch.zeros((), device=self.device)
+        return logits.sum() * 0, none, none
 
     def _apart(self, last: bool) -> AbstractContextManager[None]:
         """Gradients go over the wire once a step, with the last part."""
@@ -168,7 +187,9 @@ class Stepper:
         """Scales the whole gradient down to the recipe's largest norm (Pascanu, Mikolov and Bengio 2013)."""
         assert self.recipe.clip is not None
         total = torch.linalg.vector_norm(torch.stack(norms))
-        torch._foreach_mul_(gradients, (self.recipe.clip / (total + 1e-6)).clamp(max=1.0))
+        scale = (self.recipe.clip / (total + 1e-6)).clamp(max=1.0)
+        for place in {g.device for g in gradients}:
+            torch._foreach_mul_([g for g in gradients if g.device == place], scale.to(place))
 
     def _update(self) -> None:
         if self.scaler:
@@ -203,10 +224,10 @@ def _parts(batch: Batch, parts: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 def optimised(
     given: Tensor | Heads, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The logits of the network's last layer, and the loss summed over images.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The logits of the network's last layer, the loss summed over images, and each auxiliary head's own.
 
-    Cross entropy, and each auxiliary head's by its weight. `targets` are labels (N,) or shares (N,classes).
+    The loss is the cross entropy of the logits, and each head's by its weight. `targets` are labels (N,) or shares (N,classes).
     """
 
     def entropy(logits: Tensor) -> Tensor:
@@ -215,9 +236,14 @@ def optimised(
         )
 
     if isinstance(given, Tensor):
-        return given, entropy(given)
+        return given, entropy(given), given.new_zeros(0, dtype=torch.float32)
     heads = torch.stack([entropy(logits) for logits in given.auxiliary])
-    return given.logits, entropy(given.logits) + given.weight * heads.sum()
+    return given.logits, entropy(given.logits) + given.weight * heads.sum(), heads
+
+
+def heads_of(net: nn.Module) -> int:
+    """How many auxiliary classifiers answer while the network trains."""
+    return len(net.heads) if isinstance(net, WithHeads) else 0
 
 
 def settle(net: nn.Module, recipe: Recipe) -> None:

@@ -78,10 +78,12 @@ def train(
     if options.tensorboard:
         boards.require()
     devices = _devices(network, options.device)
+    if len(devices) == 2 and recipe is not None:
+        _refuse_on_two(recipe)
     wanted = Wanted(network, data, out, recipe, seed, options.weights, fold)
     with ExitStack() as stack:
         processes = stack.enter_context(joined(devices[-1]))
-        stack.enter_context(private_random_state(devices[-1]))
+        stack.enter_context(private_random_state(*devices))
         stack.enter_context(kept_memory())
         wish = stack.enter_context(StopWish())
         begun, done = None, None
@@ -110,6 +112,12 @@ def _devices(network: str, given: str) -> list[torch.device]:
     return devices
 
 
+def _refuse_on_two(recipe: Recipe) -> None:
+    """What goes by the names of layers, which the two halves do not have."""
+    if recipe.average or recipe.freeze or recipe.layer_lr:
+        raise UsageError("on two devices alexnet trains without average, freeze and layer_lr; use one --device")
+
+
 def _ready(
     out: Path,
     begun: Begun,
@@ -126,7 +134,7 @@ def _ready(
         checkpoints.clean()
         found = checkpoints.newest()
     found = processes.told(found)
-    step, state = found if found is not None else (None, State())
+    step, state = found if found is not None else (None, State(parts=recipe.parts))
     net = _network(out, begun, step, devices)
     settle(net, recipe)
     freeze(net, recipe)
@@ -170,8 +178,7 @@ def _network(out: Path, begun: Begun, step: Path | None, devices: list[torch.dev
     elif begun.net is None and config.start is not None:
         start.fill(net, start.read_again(out, config, config.start), config, config.start)
     if len(devices) == 2:
-        if config.recipe.average or config.recipe.freeze or config.recipe.layer_lr:
-            raise UsageError("on two devices alexnet trains without average, freeze and layer_lr; use one --device")
+        _refuse_on_two(config.recipe)
         return split(net, (devices[0], devices[1])).to(memory_format=LAYOUT)
     return net.to(devices[0]).to(memory_format=LAYOUT)
 

@@ -100,9 +100,11 @@ def quick(photos: Path, recipe: Recipe) -> Quick:
 
 
 def sums(run: Path) -> dict[str, str]:
-    """What must be equal between two runs: sha256 of weights, momentum and log, and the best step."""
+    """What must be equal between two runs: sha256 of weights, momentum and logs, and the best step."""
     last = run / "checkpoints" / (run / "checkpoints" / "last").read_text().strip()
-    found = {name: files.sha256(last / name) for name in ("model.safetensors", "optimiser.safetensors")}
+    found = {path.name: files.sha256(path) for path in sorted(last.glob("*.safetensors"))}
+    if (run / "gradients.jsonl").exists():
+        found["gradients"] = (run / "gradients.jsonl").read_text()
     state = json.loads((last / "state.json").read_text())
     state.pop("seconds")
     return found | {

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,7 +63,7 @@ def test_the_loss_is_the_logits_and_each_heads_by_its_weight() -> None:
     a, b, c = (torch.randn(5, 3, generator=generator) for _ in range(3))
     labels = torch.tensor([0, 2, 1, 1, 0])
     one = nn.functional.cross_entropy
-    logits, loss = optimised(Heads(a, (b, c), 0.3), labels)
+    logits, loss, _ = optimised(Heads(a, (b, c), 0.3), labels)
     assert logits is a
     torch.testing.assert_close(loss / 5, one(a, labels) + 0.3 * one(b, labels) + 0.3 * one(c, labels))
     torch.testing.assert_close(optimised(a, labels)[1] / 5, one(a, labels))
@@ -85,14 +86,14 @@ def test_a_training_follows_that_loss(tmp_path: Path) -> None:
         three = [nn.functional.cross_entropy(logits, batch.labels) for logits in (given.logits, *given.auxiliary)]
         loss = three[0] + 0.3 * three[1] + 0.3 * three[2]
         loss.backward()
-        losses.append(loss.item())
+        losses.append((loss.item(), three[1].item(), three[2].item()))
         with torch.no_grad():
             for p in net.parameters():
                 p -= 0.05 * p.grad
     for name, tensor in weights.load(last(tmp_path / "run") / "model.safetensors").items():
         torch.testing.assert_close(tensor.double(), net.get_parameter(name).data, rtol=1e-4, atol=1e-6)
     (line,) = read_log(tmp_path / "run")
-    assert line.train_loss == pytest.approx(sum(losses) / 2, rel=1e-5)
+    assert (line.train_loss, *line.head_losses) == pytest.approx(np.mean(losses, axis=0), rel=1e-5)
 
 
 def test_a_resumed_run_ends_with_the_same_bits(

@@ -85,7 +85,7 @@ def test_two_processes_killed_and_resumed_end_with_the_same_bits(
 def test_a_signal_to_one_of_them_stops_all_after_the_same_step(trainings: Any, photos: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     pid = trainings.start(run, photos, processes=2, wanted=1, slow=0.1, save_seconds=1000.0)
-    wait_until(lambda: (run / "checkpoints").is_dir() and "iterations" in trainings.stderr(run).read_text())
+    wait_until(lambda: trainings.stderr(run).exists() and "iterations" in trainings.stderr(run).read_text())
     time.sleep(0.3)
     os.kill(pid, signal.SIGTERM)
     assert trainings.wait() == 143
@@ -99,7 +99,7 @@ def test_a_process_that_hangs_is_named(trainings: Any, photos: Path, tmp_path: P
     pid = trainings.start(
         run, photos, processes=2, wanted=1, stuck="1", slow=0.4, environment={"CONVATLAS_TIMEOUT": "4"}
     )
-    wait_until(lambda: "waited in vain" in trainings.stderr(run).read_text())
+    wait_until(lambda: trainings.stderr(run).exists() and "waited in vain" in trainings.stderr(run).read_text())
     text = trainings.stderr(run).read_text()
     os.kill(pid, signal.SIGKILL)
     assert trainings.wait() != 0

@@ -1,6 +1,7 @@
 """A training that was killed or stopped, and resumed, ends with the same bits as one that never was (R1, R2)."""
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -10,85 +11,145 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from convatlas import weights
 from convatlas.result import read_results
 
 Sums = Callable[[Path], dict[str, str]]
 
 
+RECIPES = ("plain", "hard", "half")
+
+
 @pytest.fixture(scope="module")
-def undisturbed(trainings: Any, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A run that nobody touched, and how long it took. It saved after every step, as the killed ones do."""
-    run = tmp_path_factory.mktemp("whole") / "run"
-    begin = time.monotonic()
-    trainings.start(run, photos)
+def undisturbed(
+    trainings: Any, photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Path, float]]:
+    """A run of a recipe that nobody touched, and how long it took. It saved after every step, as the killed ones do."""
+    known: dict[str, tuple[Path, float]] = {}
+
+    def whole(recipe: str = "plain") -> tuple[Path, float]:
+        if recipe not in known:
+            run = tmp_path_factory.mktemp("whole") / recipe
+            begin = time.monotonic()
+            trainings.start(run, photos, recipe=recipe)
+            assert trainings.wait() == 0, trainings.stderr(run).read_text()
+            known[recipe] = run, time.monotonic() - begin
+        return known[recipe]
+
+    return whole
+
+
+def killed(trainings: Any, run: Path, photos: Path, recipe: str, **how: Any) -> int:
+    """Starts or resumes, is killed by itself or after `seconds`; gives 1 where that met it alive."""
+    seconds = how.pop("seconds", None)
+    pid = trainings.start(run, photos, recipe=recipe, **how)
+    if seconds is not None:
+        time.sleep(seconds)
+        with contextlib.suppress(ProcessLookupError):  # it was done before
+            os.kill(pid, signal.SIGKILL)
+    status = trainings.wait()
+    assert status in (0, -signal.SIGKILL), trainings.stderr(run).read_text()
+    return int(status != 0)
+
+
+def equal_at_the_end(trainings: Any, run: Path, photos: Path, recipe: str, whole: Path, sums_of: Sums) -> None:
+    trainings.start(run, photos, recipe=recipe)
     assert trainings.wait() == 0, trainings.stderr(run).read_text()
-    return run, time.monotonic() - begin
-
-
-def kill_until_done(
-    trainings: Any, run: Path, photos: Path, dice: random.Random, kills: int, seconds: float, inside_a_save: bool
-) -> int:
-    """Kills a run up to so often, then lets it end; gives the number of kills that met it alive."""
-    met = 0
-    for _ in range(kills):
-        if inside_a_save:
-            trainings.start(run, photos, kill_at_call=dice.randrange(20, 400))
-        else:
-            pid = trainings.start(run, photos)
-            time.sleep(dice.uniform(0.02, seconds))
-            with contextlib.suppress(ProcessLookupError):  # it was done before
-                os.kill(pid, signal.SIGKILL)
-        status = trainings.wait()
-        assert status in (0, -signal.SIGKILL), trainings.stderr(run).read_text()
-        met += status != 0
-    trainings.start(run, photos)
-    assert trainings.wait() == 0, trainings.stderr(run).read_text()
-    return met
-
-
-CASES = [(False, 2), (False, 2), (True, 2)]
-LONG = [(False, 8)] * 10 + [(True, 5)] * 4  # 100 kills
-
-
-@pytest.mark.parametrize(("number", "inside_a_save", "kills"), [(i, *case) for i, case in enumerate(CASES)])
-def test_a_killed_run_ends_with_the_same_bits(
-    number: int,
-    inside_a_save: bool,
-    kills: int,
-    trainings: Any,
-    undisturbed: tuple[Path, float],
-    photos: Path,
-    tmp_path: Path,
-    sums_of: Sums,
-) -> None:
-    whole, seconds = undisturbed
-    dice = random.Random(number)
-    run = tmp_path / "run"
-    met = kill_until_done(trainings, run, photos, dice, kills, seconds / 3, inside_a_save)
-    assert met > 0
     assert sums_of(run) == sums_of(whole)
     ours, theirs = (read_results(r / "results.json") for r in (run, whole))
     assert [r.accuracy for r in ours] == [r.accuracy for r in theirs]
     assert not list((run / "checkpoints").glob("tmp-*"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "inside_a_save", "kills"), [(i + 100, *case) for i, case in enumerate(LONG)])
-def test_a_run_that_is_killed_again_and_again(
+# Recipe, kills at any moment, kills inside a save; 20 in all, 13 of them inside a save.
+CASES = [("plain", 3, 0), ("plain", 0, 6), ("hard", 2, 4), ("half", 2, 3)]
+LONG = [(recipe, 8, 4) for recipe in RECIPES for _ in range(3)]  # 108 kills, a third of them inside a save
+
+
+def kill_and_compare(
+    number: int, case: tuple[str, int, int], trainings: Any, undisturbed: Any, photos: Path, run: Path, sums_of: Sums
+) -> None:
+    recipe, any_moment, inside_a_save = case
+    whole, seconds = undisturbed(recipe)
+    dice = random.Random(number)
+    # All the kills of a run together take less than the run, so that they meet it alive.
+    ways: list[dict[str, Any]] = [{"seconds": dice.uniform(0.02, seconds / any_moment)} for _ in range(any_moment)]
+    ways += [{"kill_at_call": dice.randrange(1, 45)} for _ in range(inside_a_save)]
+    dice.shuffle(ways)
+    met = sum(killed(trainings, run, photos, recipe, **way) for way in ways)
+    assert met >= min(inside_a_save + 1, len(ways)), "the run was done before it was killed"
+    equal_at_the_end(trainings, run, photos, recipe, whole, sums_of)
+
+
+@pytest.mark.parametrize(("number", "case"), list(enumerate(CASES)))
+def test_a_killed_run_ends_with_the_same_bits(
     number: int,
-    inside_a_save: bool,
-    kills: int,
+    case: tuple[str, int, int],
     trainings: Any,
-    undisturbed: tuple[Path, float],
+    undisturbed: Any,
     photos: Path,
     tmp_path: Path,
     sums_of: Sums,
 ) -> None:
-    whole, seconds = undisturbed
+    kill_and_compare(number, case, trainings, undisturbed, photos, tmp_path / "run", sums_of)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "case"), [(100 + i, case) for i, case in enumerate(LONG)])
+def test_a_run_that_is_killed_again_and_again(
+    number: int,
+    case: tuple[str, int, int],
+    trainings: Any,
+    undisturbed: Any,
+    photos: Path,
+    tmp_path: Path,
+    sums_of: Sums,
+) -> None:
+    kill_and_compare(number, case, trainings, undisturbed, photos, tmp_path / "run", sums_of)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_two_resumes_in_one_epoch(
+    recipe: str, trainings: Any, undisturbed: Any, photos: Path, tmp_path: Path, sums_of: Sums
+) -> None:
+    """An epoch has 6 steps; these kills are in the second one and before the first step of the third."""
     run = tmp_path / "run"
-    kill_until_done(trainings, run, photos, random.Random(number), kills, seconds / 2, inside_a_save)
-    assert sums_of(run) == sums_of(whole)
+    assert [killed(trainings, run, photos, recipe, kill_at_step=step) for step in (8, 10, 12)] == [1, 1, 1]
+    equal_at_the_end(trainings, run, photos, recipe, undisturbed(recipe)[0], sums_of)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("validation", [1, 4])
+def test_a_stop_in_a_validation_keeps_the_weights_that_are_trained(
+    validation: int, recipe: str, trainings: Any, undisturbed: Any, photos: Path, tmp_path: Path, sums_of: Sums
+) -> None:
+    """There the network may have its running average in place; the last one comes after statistics taken anew."""
+    run = tmp_path / "run"
+    trainings.start(run, photos, recipe=recipe, stop_in_validation=validation, save_seconds=1000.0)
+    assert trainings.wait() == 143
+    step = min(6 * validation, 21)
+    assert f"stopped by SIGTERM after step {step} of 21" in trainings.stderr(run).read_text()
+    equal_at_the_end(trainings, run, photos, recipe, undisturbed(recipe)[0], sums_of)
+
+
+def test_the_hard_recipes_have_what_is_hard(undisturbed: Any) -> None:
+    """Else the tests above would prove less than they say."""
+    hard, half = (undisturbed(name)[0] for name in ("hard", "half"))
+    last = hard / "checkpoints" / (hard / "checkpoints" / "last").read_text().strip()
+    model, trained = (weights.load(last / f"{name}.safetensors") for name in ("model", "training"))
+    assert not torch.equal(model["conv.weight"], trained["conv.weight"])
+    state = json.loads((last / "state.json").read_text())
+    assert state["parts"] == 2 and 0 < state["plateau"]["warmed"] < 18
+    norms = [json.loads(line)["norms"] for line in (hard / "gradients.jsonl").read_text().splitlines()]
+    assert len(norms) == 4 and all(len(line) == 6 and min(line.values()) > 0 for line in norms)
+    scales = {
+        json.loads((step / "state.json").read_text())["scale"][0] for step in (half / "checkpoints").glob("step-*")
+    }
+    assert scales and 2.0**14 not in scales
+    overflows = [json.loads(line)["norms"] for line in (half / "gradients.jsonl").read_text().splitlines()]
+    assert all(isinstance(norm, float) for line in overflows for norm in line.values())
 
 
 @pytest.mark.parametrize(
@@ -101,7 +162,7 @@ def test_a_signal_saves_and_a_resume_goes_on(
     code: int,
     name: str,
     trainings: Any,
-    undisturbed: tuple[Path, float],
+    undisturbed: Any,
     photos: Path,
     tmp_path: Path,
     sums_of: Sums,
@@ -122,7 +183,7 @@ def test_a_signal_saves_and_a_resume_goes_on(
         )
     trainings.start(run, photos)
     assert trainings.wait() == 0
-    assert sums_of(run) == sums_of(undisturbed[0])
+    assert sums_of(run) == sums_of(undisturbed()[0])
 
 
 def wait_for_steps(stderr: Path, run: Path) -> None:
@@ -149,16 +210,16 @@ def test_a_second_interrupt_stops_at_once(trainings: Any, photos: Path, tmp_path
 
 
 def test_two_workers_end_with_the_same_bits(
-    trainings: Any, undisturbed: tuple[Path, float], photos: Path, tmp_path: Path, sums_of: Sums
+    trainings: Any, undisturbed: Any, photos: Path, tmp_path: Path, sums_of: Sums
 ) -> None:
     run = tmp_path / "run"
     trainings.start(run, photos, workers=2, save_seconds=1000.0)
     assert trainings.wait() == 0, trainings.stderr(run).read_text()
-    assert sums_of(run) == sums_of(undisturbed[0])
+    assert sums_of(run) == sums_of(undisturbed()[0])
 
 
 def test_a_file_that_may_not_grow_leaves_the_last_good_checkpoint(
-    trainings: Any, undisturbed: tuple[Path, float], photos: Path, tmp_path: Path, sums_of: Sums
+    trainings: Any, undisturbed: Any, photos: Path, tmp_path: Path, sums_of: Sums
 ) -> None:
     """A real short write: the system refuses files of more than 1,500 bytes, as a full disk would."""
     run = tmp_path / "run"
@@ -174,4 +235,4 @@ def test_a_file_that_may_not_grow_leaves_the_last_good_checkpoint(
     assert sorted(p.name for p in (run / "checkpoints").iterdir() if p.is_dir()) == good
     trainings.start(run, photos)
     assert trainings.wait() == 0
-    assert sums_of(run) == sums_of(undisturbed[0])
+    assert sums_of(run) == sums_of(undisturbed()[0])

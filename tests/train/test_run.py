@@ -36,12 +36,16 @@ def test_what_a_run_folder_holds(quick: Quick, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = quick(run)
     assert sorted(p.name for p in run.iterdir()) == [
+        "README.md",
+        "answers.csv",
         "checkpoints",
         "clock.jsonl",
         "config.json",
+        "confusion.csv",
         "environment.json",
         "log.jsonl",
         "results.json",
+        "worst.json",
     ]
     assert read_results(run / "results.json") == [result] == [training_result(run)]
     config = read_config(run)

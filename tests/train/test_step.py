@@ -59,7 +59,7 @@ def test_the_update_is_that_of_the_mean_loss() -> None:
 def test_classes_weigh_as_given() -> None:
     logits, labels = torch.randn(6, 3), torch.tensor([0, 0, 0, 0, 1, 2])
     weights = torch.tensor([0.5, 2.0, 2.0])  # 1 on average over these labels
-    _, loss = optimised(logits, labels, weights=weights)
+    _, loss, _ = optimised(logits, labels, weights=weights)
     assert torch.allclose(loss / 6, nn.functional.cross_entropy(logits, labels, weight=weights))
 
 
@@ -127,9 +127,10 @@ def test_less_precision_makes_nearly_the_same_update(precision: Any) -> None:
 def test_heads_share_the_loss_by_their_weight() -> None:
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     auxiliary = torch.randn(4, 3)
-    _, loss = optimised(Heads(logits, (auxiliary, auxiliary), 0.3), labels)
+    _, loss, heads = optimised(Heads(logits, (auxiliary, auxiliary), 0.3), labels)
     entropy = nn.functional.cross_entropy
     assert torch.allclose(loss / 4, entropy(logits, labels) + 0.6 * entropy(auxiliary, labels))
+    assert torch.allclose(heads / 4, entropy(auxiliary, labels).expand(2))
 
 
 def test_the_recipe_settles_dropout() -> None:

@@ -13,6 +13,8 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +25,8 @@ from convatlas.cli import _fault
 from convatlas.layers import initialise_torch
 from convatlas.networks import NETWORKS
 from convatlas.paper import Network, Recipe
-from convatlas.train import Options, train
+from convatlas.train import Options, loop, train
+from convatlas.train.checkpoint import Checkpoints
 from convatlas.train.step import Stepper
 
 
@@ -45,18 +48,40 @@ TINY = Network(Tiny, initialise_torch, (3, 16, 16), 4, "small", smallest=4)
 RECIPE = Recipe(
     epochs=3.5, batch=8, lr=0.1, weight_decay=1e-3, schedule="plateau", factor=0.5, patience=1, augment=("flip",)
 )
+# Every piece of state that a training may have beside plain SGD's.
+HARD = Recipe(
+    epochs=3.5, batch=8, parts=2, optimiser="rmsprop", lr=0.01, momentum=0.9, epsilon=1.0, weight_decay=1e-3, clip=1.0,
+    schedule="exponential", factor=0.9, every=0.5, warm_up=3, warm_up_lr=0.005, warm_up_error=0.9, label_smoothing=0.1,
+    average=0.9, statistics=24, balance="sampler", augment=("pad-crop 2", "flip", "mixup 0.4"),
+)  # fmt: skip
+HALF = replace(HARD, optimiser="adamw", epsilon=1e-8, average=0.0, parts=1, precision="fp16", balance="weights")
+RECIPES = {"plain": RECIPE, "hard": HARD, "half": HALF}
 CALLS = ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "open", "truncate")
 
 
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def at_call(number: int, act: Callable[[], None]) -> None:
-    """Lets `act` happen just before the numbered one of the system calls with which files are made whole."""
+    """Lets `act` happen just before the numbered one of the system calls with which saves make files whole."""
     left = number
+    saving = False
+    save = Checkpoints.save
+
+    def watched_save(self: Checkpoints, moment: Any) -> None:
+        nonlocal saving
+        saving = True
+        save(self, moment)
+        saving = False
+
+    Checkpoints.save = watched_save  # type: ignore[method-assign]
 
     def watched(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal left
-            left -= 1
-            if left == 0:
+            left -= saving
+            if saving and left == 0:
                 act()
             return real(*args, **kwargs)
 
@@ -67,11 +92,42 @@ def at_call(number: int, act: Callable[[], None]) -> None:
     pathlib.Path.write_text = watched(pathlib.Path.write_text)  # type: ignore[method-assign]
 
 
+def at_step(number: int, act: Callable[[], None]) -> None:
+    """Lets `act` happen just before the update after so many finished ones."""
+    step = Stepper.step
+
+    def watched(self: Stepper, batch: Any, rate: float, done: int, *rest: Any) -> Any:
+        if done == number:
+            act()
+        return step(self, batch, rate, done, *rest)
+
+    Stepper.step = watched  # type: ignore[method-assign]
+
+
+def at_validation(number: int, act: Callable[[], None]) -> None:
+    """Lets `act` happen in the numbered validation, before its first batch."""
+    left = number
+    count = loop.count
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            act()
+        return count(*args, **kwargs)
+
+    loop.count = watched  # type: ignore[attr-defined]
+
+
 def work(request: dict[str, Any]) -> int:
     os.dup2(os.open(request["stderr"], os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
     sys.argv = ["convatlas", "train", "tiny", request["data"], "--out", request["run"], *request.get("typed", [])]
     if request.get("kill_at_call"):
-        at_call(request["kill_at_call"], lambda: os.kill(os.getpid(), signal.SIGKILL))
+        at_call(request["kill_at_call"], die)
+    if request.get("kill_at_step"):
+        at_step(request["kill_at_step"], die)
+    if request.get("stop_in_validation"):
+        at_validation(request["stop_in_validation"], lambda: os.kill(os.getpid(), signal.SIGTERM))
     if request.get("largest_file"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], request["largest_file"]))
     os.environ.update(request.get("environment", {}))
@@ -88,11 +144,15 @@ def work(request: dict[str, Any]) -> int:
             return forward(self, x)
 
         Tiny.forward = slow  # type: ignore[method-assign]
+    name = request.get("recipe", "plain")
+    if name == "half":  # so that within few steps the loss's scale grows, overflows and falls
+        torch.amp.GradScaler = partial(torch.amp.GradScaler, growth_interval=2, growth_factor=32.0)  # type: ignore
     options = Options(
-        device="cpu", workers=request.get("workers", 0), progress=False, save_seconds=request.get("save_seconds", 0.0)
-    )
+        device="cpu", workers=request.get("workers", 0), progress=False, save_seconds=request.get("save_seconds", 0.0),
+        gradients=name != "plain",
+    )  # fmt: skip
     try:
-        train("tiny", request["data"], pathlib.Path(request["run"]), recipe=RECIPE, resume=True, options=options)
+        train("tiny", request["data"], pathlib.Path(request["run"]), recipe=RECIPES[name], resume=True, options=options)
     except BaseException as error:
         return _fault(error)
     return 0

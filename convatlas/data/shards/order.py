@@ -12,11 +12,13 @@ class Order:
     """A seeded permutation of shards, cut into windows of at most WINDOW, and each window's images in seeded order.
 
     `shard` (N,) says in which shard each image lies. Every window is a pure function of (stream, its number), so any
-    part of the order can be had without those before it; what is kept is a few numbers a shard.
+    part of the order can be had without those before it; what is kept is a few numbers a shard and the window that
+    was read last, in which the next batch lies too.
     """
 
     def __init__(self, shard: np.ndarray, stream: int):
         self._stream = stream
+        self._last: tuple[int, np.ndarray] | None = None
         count = int(shard.max()) + 1 if len(shard) else 0
         # Images mostly lie in the order of their shards; else a list of them is needed.
         ordered = bool((shard[1:] >= shard[:-1]).all())
@@ -45,6 +47,11 @@ class Order:
         return np.concatenate(found)
 
     def _window(self, number: int) -> np.ndarray:
+        if self._last is None or self._last[0] != number:
+            self._last = number, self._draw(number)
+        return self._last[1]
+
+    def _draw(self, number: int) -> np.ndarray:
         places = np.concatenate([np.arange(self._starts[s], self._starts[s + 1]) for s in self.windows[number]])
         members = places if self._members is None else self._members[places]
         return members[draws.order(draws.key(self._stream, WITHIN, number), len(members))]

@@ -139,12 +139,7 @@ class Shards:
         shard, block, size = self.shard[positions], self.block[positions], self.size[positions]
         return Shards(self.home, self.shards, shard, block, size, crc, self._handles)
 
-    def order(self, stream: int) -> np.ndarray:
-        order = self.windows(stream)
-        return order.part(0, len(order))
-
-    def windows(self, stream: int) -> Order:
-        """The same order, any part of which can be had alone."""
+    def order(self, stream: int) -> Order:
         return Order(self.shard, stream)
 
     def digest(self) -> str | None:

@@ -35,7 +35,8 @@ def test_an_address_gives_what_the_folder_gives(server: object, folder: Path, ca
     for name, split in found.splits.items():
         assert [split.given(i) for i in range(len(split))] == [local.splits[name].given(i) for i in range(len(split))]
         assert split.digest() == local.splits[name].digest()
-        assert split.stored.order(7).tolist() == local.splits[name].stored.order(7).tolist()
+        orders = (some.stored.order(7).part(0, len(split)).tolist() for some in (split, local.splits[name]))
+        assert next(orders) == next(orders)
     assert len([p for p, _ in server.asked if p.endswith(".tar")]) == len(list(folder.glob("*.tar")))
 
 

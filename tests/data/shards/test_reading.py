@@ -252,7 +252,7 @@ def test_an_index_of_a_million_images_stays_small() -> None:
     stored = split.stored
     assert sum(c.nbytes for c in (stored.shard, stored.block, stored.size, stored.crc)) == 16 * n
     tracemalloc.start()
-    part_ = stored.windows(1).part(500_000, 500_256)
+    part_ = stored.order(1).part(500_000, 500_256)
     assert len(part_) == 256 and tracemalloc.get_traced_memory()[1] < 8 * n
     tracemalloc.stop()
 
