@@ -239,9 +239,12 @@ class _Failed(NamedTuple):
     text: str
 
     def again(self) -> ConvAtlasError:
-        error = self.kind.__new__(self.kind)  # not every one of them is made from its text
-        error.args = (self.text,)
-        return error
+        try:
+            return self.kind(self.text)
+        except TypeError:  # it is made from something else than its text
+            error = self.kind.__new__(self.kind)
+            error.args = (self.text,)
+            return error
 
 
 class _Sending(Dataset[Any]):
@@ -287,6 +290,8 @@ def _in_workers(pictures: _Pictures, items: Iterable[_Item], workers: int) -> It
         raise RunFailed(
             f"a loading process ended unexpectedly ({' '.join(str(error).split())[:120]}); try fewer workers, or 0"
         ) from error
+    finally:
+        del batches  # ends the processes now, however long a traceback with this frame is kept
 
 
 def _as_it_is(raw: Any) -> Any:

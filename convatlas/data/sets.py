@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..errors import BadData, BadImage
+from ..errors import BadData, BadImage, SaveFailed
 from . import draws
 from .decoding import Box, decode, decode_crop, is_grey, named, to_channels
 from .preprocess import Preprocess
@@ -86,6 +86,8 @@ class Split:
             raise ValueError(f"the {self.name} split has no images")
         try:
             return self.stored.read(number)
+        except SaveFailed:  # an OSError too, but the image is not to blame for a full disk
+            raise
         except OSError as error:
             raise BadImage(f"{self.named(number)}: {(error.strerror or str(error)).lower()}") from error
 

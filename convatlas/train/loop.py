@@ -140,12 +140,13 @@ class Training:
         """One update; gives its learning rate."""
         state = self.state
         rate = self.schedule.rate(state.step, state.plateau)
-        for bad in self.processes.gathered(batch.bad) if self.processes.of > 1 else [batch.bad]:
-            state.note(bad)
+        state.note(batch.bad)
         # Batch norm cannot normalise one image, all that bad files may leave of a batch.
         if self.processes.of > 1 or len(batch.labels) >= min(2, self.recipe.batch):
             done = self.stepper.step(batch, rate, state.step, state.epoch + 1, self.wish.signal or 0)
             self.stop = done.stop
+            for bad in self.processes.gathered(batch.bad) if done.bad else []:
+                state.note(bad)
             with torch.no_grad():
                 both = torch.stack([torch.as_tensor(x, device=self.device) for x in (done.loss, done.correct)])
                 self.sums += torch.cat([both, done.heads]).to(self.sums.dtype)
@@ -156,7 +157,7 @@ class Training:
             if self.average is not None:
                 self.average.update(self.net, state.step + 1)
         state.step += 1
-        if self.schedule.warming(state.step, state.plateau):
+        if self.recipe.warm_up_error is not None and self.schedule.warming(state.step, state.plateau):
             sums = self._settle()
             errors = sums.images - sums.correct
             state.plateau = self.schedule.after_step(state.step, errors, sums.images, state.plateau)

@@ -93,7 +93,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
     patience = timedelta(seconds=seconds())
     try:
         shared, rank, of = _store(*(os.environ.get(name, "") for name in TOLD), patience)
-        store = dist.PrefixStore(_fresh_name(shared, rank, of), shared)
+        store = dist.PrefixStore(_fresh_name(shared, rank, of), shared)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=of, timeout=patience)
     except (RuntimeError, TimeoutError) as error:

@@ -32,6 +32,7 @@ class Done:
     images: int
     heads: Tensor  # each auxiliary head's cross entropy, summed over images
     norms: list[Tensor] = field(default_factory=list)  # of each gradient, before clipping; none where fp16 overflowed
+    bad: int = 0  # files of the batch that could not be read, where there are several processes
     stop: int = 0  # a signal that some process got
 
 
@@ -59,6 +60,7 @@ class Stepper:
         self.parameters = [p for p in self.net.parameters() if p.requires_grad]
         self.names = [n for n, p in self.net.named_parameters() if p.requires_grad]
         self.buffers = list(self.net.buffers())
+        self._before: list[Tensor] = []
         self.others = list(dict.fromkeys(p.device for p in self.parameters if p.device != self._place))
         if self.recipe.precision == "fp16":
             self.scaler = torch.amp.GradScaler(self.device.type, init_scale=2.0**14)
@@ -68,7 +70,7 @@ class Stepper:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["lr_scale"]
         while True:
-            before = [b.clone() for b in self.buffers]
+            self._before = [b.clone() for b in self.buffers]
             try:
                 done, gradients = self._gradients(batch, number, stop)
                 break
@@ -76,8 +78,7 @@ class Stepper:
                 if not is_out_of_memory(error):
                     raise
                 self._smaller(batch, error)
-                for buffer, saved in zip(self.buffers, before, strict=True):
-                    buffer.copy_(saved)
+                self._put_back()
         if self._finite(done, gradients, batch, number, epoch):
             if self.recipe.clip is not None:
                 self._clip(gradients, done.norms)
@@ -89,7 +90,8 @@ class Stepper:
 
     def _gradients(self, batch: Batch, number: int, stop: int) -> tuple[Done, list[Tensor]]:
         """Adds up the gradients of the batch's mean loss over its parts and over all processes."""
-        images = int(self.processes.sum(torch.tensor(len(batch.labels), device=self.device)))
+        counts = torch.tensor([len(batch.labels), len(batch.bad)], device=self.device)
+        images, bad = self.processes.sum(counts).tolist() if self.processes.of > 1 else (len(batch.labels), 0)
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), device=self.device)
         heads = torch.zeros(heads_of(self.net), device=self.device)
@@ -109,7 +111,7 @@ class Stepper:
             self.scaler.unscale_(self.optimiser)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norms = [norm.to(self.device) for norm in torch._foreach_norm(gradients)]  # from either of two devices
-        done = Done(loss, correct, images, heads, norms)
+        done = Done(loss, correct, images, heads, norms, bad=bad)
         if self.processes.of > 1:
             wishes = torch.tensor([float(stop == s) for s in WATCHED], device=self.device)
             sums = self.processes.sum(torch.cat([torch.stack([loss, correct]), wishes, heads]))
@@ -179,6 +181,7 @@ class Stepper:
         if self.scaler and isfinite(loss.item()) and self.scaler.get_scale() > 1:
             self._update()  # leaves the weights and halves the scale
             return False
+        self._put_back()  # else the statistics that this step spoilt would be blamed
         raise NonFinite(
             diagnosis.reason(self.net, batch, loss.item(), self._cast(), self.recipe, number + 1, epoch, self.device)
         )
@@ -197,6 +200,11 @@ class Stepper:
             self.scaler.update()
         else:
             self.optimiser.step()
+
+    def _put_back(self) -> None:
+        """Gives batch norm the statistics that it had before this step."""
+        for buffer, saved in zip(self.buffers, self._before, strict=True):
+            buffer.copy_(saved)
 
     def _smaller(self, batch: Batch, error: BaseException) -> None:
         """Works a batch off in twice as many parts from now on. Raises RunFailed where that is not possible."""
@@ -227,7 +235,8 @@ def optimised(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The logits of the network's last layer, the loss summed over images, and each auxiliary head's own.
 
-    The loss is the cross entropy of the logits, and each head's by its weight. `targets` are labels (N,) or shares (N,classes).
+    The loss is the cross entropy of the logits, and each head's by its weight. `targets` are labels (N,) or shares
+    (N,classes).
     """
 
     def entropy(logits: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 import errno
 import os
 import pathlib
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,15 @@ from convatlas import files, weights
 from convatlas.data import BadFile
 from convatlas.errors import BadCheckpoint, NonFinite, SaveFailed, UsageError
 from convatlas.networks import NETWORKS
-from convatlas.train import optimisers
+from convatlas.paper import Recipe
+from convatlas.train import loop, optimisers
 from convatlas.train.checkpoint import Best, Checkpoints, Snapshot, State, Sums
 from convatlas.train.schedule import Plateau
 
+from .conftest import warm
+
 NAMES = ("open", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir")
+FILES = ("model.safetensors", "optimiser.safetensors", "training.safetensors", "state.json", "MANIFEST.json")
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 
 
 def moment(state: State, net: nn.Module, sgd: torch.optim.SGD) -> Snapshot:
-    return Snapshot(state, net.state_dict(), optimisers.tensors(net, sgd))
+    return Snapshot(state, net.state_dict(), optimisers.tensors(net, sgd), net.state_dict())
 
 
 def names(checkpoints: Checkpoints) -> list[str]:
@@ -97,7 +103,9 @@ class Failing:
         self.calls = 0
         for name in NAMES:
             patch.setattr(os, name, self.watched(getattr(os, name), number, code))
-        patch.setattr(pathlib.Path, "write_text", self.watched(pathlib.Path.write_text, number, code))
+        for name in ("write_text", "open"):
+            patch.setattr(pathlib.Path, name, self.watched(getattr(pathlib.Path, name), number, code))
+        patch.setattr(weights, "save", self.watched(weights.save, number, code))
 
     def watched(self, real: Callable[..., Any], number: int, code: int) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -135,10 +143,11 @@ def test_a_failure_at_any_call_of_a_save_leaves_a_good_checkpoint(
         found = Checkpoints(checkpoints.folder.parent).newest()
         assert found is not None and found[1].step in (step, step - 1, step - 2), number
         weights.load(found[0] / "model.safetensors")
+        assert {p.name for p in found[0].iterdir()} == set(FILES)
         Checkpoints(checkpoints.folder.parent).clean()  # as the next start does
         assert not list(checkpoints.folder.glob("tmp-*")) and not list(checkpoints.folder.glob(".*"))
         checkpoints.save(moment(State(step=(step := step + 1)), net, sgd))
-    assert failures >= 15 and failures > 2 * quiet
+    assert failures >= 25 and failures > 2 * quiet
 
 
 def spoil(file: Path) -> None:
@@ -214,6 +223,97 @@ def test_no_checkpoint_of_weights_that_are_not_finite(
         "a smaller learning rate helps (--set lr=...)"
     )
     assert names(checkpoints) == []
+
+
+class Gain(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * 3e4) * 3e4
+
+
+class Loud(warm.Tiny):
+    """A layer that makes of any number one that fp16 does not hold."""
+
+    def __init__(self, **shape: Any):
+        super().__init__(**shape)
+        self.gain = Gain()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + self.gain(self.conv(x)).mean()
+
+
+def all_finite(run: Path) -> bool:
+    folders = (run / "checkpoints").glob("step-*")
+    return all(
+        torch.isfinite(t).all() for f in folders for p in f.glob("*.safetensors") for t in weights.load(p).values()
+    )
+
+
+def test_a_rate_that_is_far_too_high_stops_the_training(quick: Any, recipe: Recipe, tmp_path: Path) -> None:
+    run, high = tmp_path / "run", replace(recipe, lr=1e20)
+    said = []
+    for resume in (False, True):
+        with pytest.raises(NonFinite) as caught:
+            quick(run, recipe=high, save_seconds=0.0, resume=resume)
+        said.append(str(caught.value))
+    # Step 2 itself makes infinity of numbers, which the checkpoint after it refuses.
+    assert said[0] == (
+        "bn.bias is not finite after step 2; no checkpoint was made of it, the last good one is kept; "
+        "a smaller learning rate helps (--set lr=...)"
+    )
+    assert said[0] == said[1]
+    assert all_finite(run)
+    with pytest.raises(NonFinite) as caught:  # without a checkpoint between, the next step finds it
+        quick(tmp_path / "other", recipe=high)
+    assert str(caught.value) == (
+        "bn.bias is not finite, and the loss is nan in step 3 (epoch 1); stopped before the weights changed; "
+        "a rate of 1e+20 is likely too high: a smaller learning rate helps (--set lr=...)"
+    )
+    assert not list((tmp_path / "other" / "checkpoints").glob("step-*"))
+
+
+def test_weights_that_only_fail_in_the_validation_stop_it_too(quick: Any, recipe: Recipe, tmp_path: Path) -> None:
+    """One step at 1e25 leaves weights that are numbers, and answers that are none: no checkpoint is made of them."""
+    high = replace(recipe, lr=1e25, epochs=None, iterations=1)
+    with pytest.raises(NonFinite) as caught:
+        quick(tmp_path / "run", recipe=high)
+    assert str(caught.value).startswith(
+        "the validation loss is not finite after step 1, which begins at the output of "
+    )
+    assert not list((tmp_path / "run" / "checkpoints").glob("step-*"))
+
+
+def test_an_image_that_is_no_number_stops_the_training(
+    quick: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sums_of: Any
+) -> None:
+    """Its normalisation made it, say. Once that is mended, a resume ends as if nothing had been."""
+    batches = loop.Training._batches
+
+    def spoilt(self: loop.Training, start: int) -> Any:
+        for batch in batches(self, start):
+            if self.state.step == 8:
+                batch.images[1, 0, 3, 3] = float("nan")
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Training, "_batches", spoilt)
+        with pytest.raises(NonFinite) as caught:
+            quick(tmp_path / "run", save_seconds=0.0)
+    assert "the images hold numbers that are not finite in step 9 (epoch 2); stopped before" in str(caught.value)
+    assert all_finite(tmp_path / "run")
+    quick(tmp_path / "run", save_seconds=0.0, resume=True)
+    quick(tmp_path / "whole")
+    assert sums_of(tmp_path / "run") == sums_of(tmp_path / "whole")
+
+
+def test_an_overflow_of_fp16_stops_the_training(
+    quick: Any, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(NETWORKS, "tiny", replace(warm.TINY, build=Loud))
+    with pytest.raises(NonFinite) as caught:
+        quick(tmp_path / "run", recipe=replace(recipe, precision="fp16"))
+    assert re.match(r"the loss is \w+, which begins at the output of gain in step 1 ", str(caught.value)), caught.value
+    assert str(caught.value).endswith("fp16 holds no number beyond 65,504; use --set precision=bf16 or fp32")
+    assert not list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
 def test_two_processes_cannot_train_into_one_folder(trainings: Any, photos: Path, tmp_path: Path) -> None:

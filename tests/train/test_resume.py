@@ -5,8 +5,9 @@ import json
 import os
 import random
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from convatlas import weights
 from convatlas.result import read_results
+from convatlas.train.checkpoint import Checkpoints
 
 Sums = Callable[[Path], dict[str, str]]
 
@@ -186,14 +188,14 @@ def test_a_signal_saves_and_a_resume_goes_on(
     assert sums_of(run) == sums_of(undisturbed()[0])
 
 
-def wait_for_steps(stderr: Path, run: Path) -> None:
+def wait_for_steps(stderr: Path, run: Path, more: float = 0.12) -> None:
     """Until the training said what it trains, and a moment more."""
     have = stderr.read_text().count("recipe") if stderr.exists() else 0
     for _ in range(400):
         time.sleep(0.025)
         if stderr.exists() and stderr.read_text().count("recipe") > have:
             break
-    time.sleep(0.12)
+    time.sleep(more)
 
 
 def test_a_second_interrupt_stops_at_once(trainings: Any, photos: Path, tmp_path: Path) -> None:
@@ -209,13 +211,71 @@ def test_a_second_interrupt_stops_at_once(trainings: Any, photos: Path, tmp_path
     assert "stopping after this step; once more stops at once" in trainings.stderr(run).read_text()
 
 
-def test_two_workers_end_with_the_same_bits(
-    trainings: Any, undisturbed: Any, photos: Path, tmp_path: Path, sums_of: Sums
+def check_moment(number: int, trainings: Any, undisturbed: Any, photos: Path, run: Path, sums_of: Sums) -> None:
+    """A signal at any moment of the training; what was done before it is done, what was not goes on."""
+    dice = random.Random(number)
+    wish = dice.choice((signal.SIGTERM, signal.SIGINT))
+    recipe = dice.choice(RECIPES)
+    pid = trainings.start(run, photos, recipe=recipe, slow=0.01, save_seconds=1000.0)
+    wait_for_steps(trainings.stderr(run), run, dice.uniform(0.0, 0.3))
+    begin = time.monotonic()
+    os.kill(pid, wish)
+    assert trainings.wait() == 128 + wish
+    assert time.monotonic() - begin < 5
+    assert f"convatlas: stopped by {wish.name} after step " in trainings.stderr(run).read_text()
+    equal_at_the_end(trainings, run, photos, recipe, undisturbed(recipe)[0], sums_of)
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_a_signal_at_any_moment(
+    number: int, trainings: Any, undisturbed: Any, photos: Path, tmp_path: Path, sums_of: Sums
 ) -> None:
-    run = tmp_path / "run"
-    trainings.start(run, photos, workers=2, save_seconds=1000.0)
-    assert trainings.wait() == 0, trainings.stderr(run).read_text()
-    assert sums_of(run) == sums_of(undisturbed()[0])
+    check_moment(number, trainings, undisturbed, photos, tmp_path / "run", sums_of)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(100, 120))
+def test_a_signal_at_twenty_moments(
+    number: int, trainings: Any, undisturbed: Any, photos: Path, tmp_path: Path, sums_of: Sums
+) -> None:
+    check_moment(number, trainings, undisturbed, photos, tmp_path / "run", sums_of)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "convatlas-test", str(place)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("no tmpfs can be mounted here (that takes root): training on a disk that is full was not tested")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True, capture_output=True, timeout=20)
+
+
+def test_a_disk_that_is_full(small_disk: Path, trainings: Any, photos: Path, tmp_path: Path, sums_of: Sums) -> None:
+    """8 MB hold one checkpoint of 5 MB and no second one."""
+    run, whole = small_disk / "run", tmp_path / "whole"
+    said = tmp_path / "said"
+    request: dict[str, Any] = {"network": "wide", "save_seconds": 1000.0, "stderr": str(said)}
+    trainings.start(run, photos, **request)
+    assert trainings.wait() == 1
+    line = said.read_text().splitlines()[-1]
+    assert line.startswith(f"convatlas: cannot write {run}/checkpoints/tmp-step-000000012-"), line
+    assert "No space left on device" in line and "MB are free there; free some space" in line, line
+    assert "step-000000006 is whole, " in line and "--resume` goes on from it" in line, line
+    assert sorted(p.name for p in (run / "checkpoints").iterdir() if p.is_dir()) == ["step-000000006"]
+    found = Checkpoints(run).newest()
+    assert found is not None and found[1].step == 6
+    weights.load(found[0] / "model.safetensors")
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True, capture_output=True, timeout=20)
+    trainings.start(run, photos, **request)
+    assert trainings.wait() == 0, said.read_text()
+    trainings.start(whole, photos, **request)
+    assert trainings.wait() == 0
+    assert sums_of(run) == sums_of(whole)
 
 
 def test_a_file_that_may_not_grow_leaves_the_last_good_checkpoint(

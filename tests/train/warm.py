@@ -44,6 +44,15 @@ class Tiny(nn.Module):
         return self.fc(self.drop(self.bn(self.conv(x)).relu().mean(dim=(2, 3))))
 
 
+class Wide(Tiny):
+    """A checkpoint of 5 MB: 624,000 weights and their momentum."""
+
+    def __init__(self, *, classes: int = 4, channels: int = 3, input: tuple[int, int] = (16, 16)):
+        super().__init__(classes=classes, channels=channels, input=input)
+        self.fc = nn.Sequential(nn.Linear(8, 48_000), nn.ReLU(), nn.Linear(48_000, classes))  # type: ignore[assignment]
+
+
+WIDE = Network(Wide, initialise_torch, (3, 16, 16), 4, "small", smallest=4)
 TINY = Network(Tiny, initialise_torch, (3, 16, 16), 4, "small", smallest=4)
 RECIPE = Recipe(
     epochs=3.5, batch=8, lr=0.1, weight_decay=1e-3, schedule="plateau", factor=0.5, patience=1, augment=("flip",)
@@ -55,7 +64,9 @@ HARD = Recipe(
     average=0.9, statistics=24, balance="sampler", augment=("pad-crop 2", "flip", "mixup 0.4"),
 )  # fmt: skip
 HALF = replace(HARD, optimiser="adamw", epsilon=1e-8, average=0.0, parts=1, precision="fp16", balance="weights")
-RECIPES = {"plain": RECIPE, "hard": HARD, "half": HALF}
+COLOURS = replace(RECIPE, augment=("area 0.3-1", "flip", "colour 0.4", "pca-colour 0.1", "cutmix 1"))
+RANDOM = replace(RECIPE, augment=("affine 10 0.1 0.2 5", "elastic 4 2", "randaugment 2 9"))
+RECIPES = {"plain": RECIPE, "hard": HARD, "half": HALF, "colours": COLOURS, "random": RANDOM}
 CALLS = ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "open", "truncate")
 
 
@@ -121,7 +132,8 @@ def at_validation(number: int, act: Callable[[], None]) -> None:
 
 def work(request: dict[str, Any]) -> int:
     os.dup2(os.open(request["stderr"], os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
-    sys.argv = ["convatlas", "train", "tiny", request["data"], "--out", request["run"], *request.get("typed", [])]
+    network = request.get("network", "tiny")
+    sys.argv = ["convatlas", "train", network, request["data"], "--out", request["run"], *request.get("typed", [])]
     if request.get("kill_at_call"):
         at_call(request["kill_at_call"], die)
     if request.get("kill_at_step"):
@@ -149,10 +161,12 @@ def work(request: dict[str, Any]) -> int:
         torch.amp.GradScaler = partial(torch.amp.GradScaler, growth_interval=2, growth_factor=32.0)  # type: ignore
     options = Options(
         device="cpu", workers=request.get("workers", 0), progress=False, save_seconds=request.get("save_seconds", 0.0),
-        gradients=name != "plain",
+        gradients=name in ("hard", "half"),
     )  # fmt: skip
     try:
-        train("tiny", request["data"], pathlib.Path(request["run"]), recipe=RECIPES[name], resume=True, options=options)
+        train(
+            network, request["data"], pathlib.Path(request["run"]), recipe=RECIPES[name], resume=True, options=options
+        )
     except BaseException as error:
         return _fault(error)
     return 0
@@ -164,7 +178,7 @@ def answer(**what: int) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    NETWORKS["tiny"] = TINY
+    NETWORKS.update(tiny=TINY, wide=WIDE)
     answer(ready=1)
     for line in sys.stdin:
         request = json.loads(line)

@@ -14,7 +14,7 @@ from tarfile import HeaderError, TarInfo
 
 import numpy as np
 
-from ...errors import BadData, BadImage
+from ...errors import BadData, BadImage, SaveFailed
 from ..decoding import BYTES, printable
 from . import fetching
 from .cache import Cache
@@ -120,12 +120,17 @@ class Shards:
         return os.fsencode(f"{self._of(number).name}@{self._offset(number)}")
 
     def read(self, number: int) -> bytes:
-        """Raises BadImage for an image that is not as its manifest says, BadData for a shard that cannot be had."""
+        """Raises BadImage for an image that is not as its manifest says, BadData for a shard that cannot be had.
+
+        Raises SaveFailed where the cache cannot be written.
+        """
         size = int(self.size[number])
         if size > BYTES:
             raise BadImage(f"{self.name(number)}: {size:,} bytes are more than the {BYTES:,} allowed")
         try:
             content = self._bytes(number, size, self._offset(number))
+        except SaveFailed:  # an OSError too: the cache's disk is full
+            raise
         except OSError as error:
             raise BadImage(f"{self.name(number)}: {(error.strerror or str(error)).lower()}") from None
         if len(content) < size:
@@ -175,6 +180,8 @@ class Shards:
                         raise
             else:
                 raise FileNotFoundError(errno.ENOENT, "it is removed from the cache at once; give the cache more room")
+        except SaveFailed:
+            raise
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise BadData(f"{self.home.place(shard.name)} cannot be read: {reason}") from None
