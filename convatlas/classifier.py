@@ -196,7 +196,7 @@ def _spec(file: Path, key: str, kind: type[ConvAtlasError]) -> Spec:
     try:
         record = msgspec.json.decode(_small(file), type=dict[str, Any])[key]
         if not isinstance(record, dict):
-            raise ValueError(f"{key} is no object of fields")
+            raise TypeError(f"{key} is no object of fields")
         if key == "convatlas" and record["format"] != BUNDLE_FORMAT:
             raise ValueError(f"it has format {record['format']!r}, this version reads {BUNDLE_FORMAT}")
         spec = msgspec.convert(record, Spec)

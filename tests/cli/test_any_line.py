@@ -212,7 +212,7 @@ def check_configs(run: Path, place: Path, cases: int) -> None:
         found = said(verb)
         shutil.rmtree(place / "bundle", ignore_errors=True)
         if found.code == 4:  # the file, and the key or what holds it; or the weights, which do not fit it any more
-            keys = [str(key) for key in path if isinstance(key, str)]
+            keys = [*(str(key) for key in path if isinstance(key, str)), "its input is"]
             named = "config.json" in found.lines[-1] and any(k in found.lines[-1] for k in keys)
             assert named or "model.safetensors does not fit" in found.lines[-1], (path, how, found)
         else:
