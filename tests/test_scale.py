@@ -132,13 +132,15 @@ RESULT = Result(
     timings=tuple(Timing(batch, 3.1, 3.0, 3.2, 30) for batch in (1, 8, 64)),
 )
 READ = """
-import resource, sys, time
+import re, resource, sys, time
 from pathlib import Path
 from convatlas.result import read_results
 found = read_results(Path(sys.argv[1]))
 seconds = time.process_time()
 assert [r.macs for r in found] == list(range(len(found)))
-print(len(found), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+status = Path("/proc/self/status")  # rusage counts what the process was forked from as well
+peak = re.search(r"VmHWM:\\s*(\\d+)", status.read_text())[1] if status.exists() else resource.getrusage(0).ru_maxrss
+print(len(found), seconds, int(peak) * 1024)
 """
 
 

@@ -74,7 +74,8 @@ def kept_memory() -> Iterator[None]:
     step on a CPU. Elsewhere nothing happens.
     """
     try:
-        tune = ctypes.CDLL("libc.so.6").mallopt
+        libc = ctypes.CDLL("libc.so.6")
+        tune, give_back = libc.mallopt, libc.malloc_trim
     except (OSError, AttributeError):
         yield
         return
@@ -85,6 +86,7 @@ def kept_memory() -> Iterator[None]:
     finally:
         tune(M_MMAP_MAX, MMAP_MAX)
         tune(M_TRIM_THRESHOLD, TRIM)
+        give_back(0)
 
 
 def _too_big(device: torch.device, doing: str) -> str:

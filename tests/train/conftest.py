@@ -155,6 +155,7 @@ class Trainings:
 
     def close(self) -> None:
         assert self.server.stdin is not None and self.server.stdout is not None
+        print(file=self.server.stdin, flush=True)  # forks of this process may hold the pipe open
         self.server.stdin.close()
         self.server.wait(timeout=30)
         self.server.stdout.close()

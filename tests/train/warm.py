@@ -180,7 +180,9 @@ def main() -> None:
     torch.set_num_threads(1)
     NETWORKS.update(tiny=TINY, wide=WIDE)
     answer(ready=1)
-    for line in sys.stdin:
+    for line in iter(sys.stdin.readline, "\n"):
+        if not line:
+            break
         request = json.loads(line)
         pids = [fork(request, place) for place in places(request.get("processes", 1))]
         answer(pid=pids[request.get("wanted", 0)])
