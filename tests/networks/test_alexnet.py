@@ -193,7 +193,7 @@ def test_local_normalisation_is_the_papers_formula() -> None:
 
 
 def test_a_tower_is_normalised_by_itself() -> None:
-    x = 40 * torch.randn(2, 12, 3, 4)
+    x = 40 * torch.randn(2, 12, 3, 4, dtype=torch.float64)
     separately = torch.cat([local_norm()(half) for half in x.chunk(2, dim=1)], dim=1)
     for layout in (torch.contiguous_format, torch.channels_last):
         torch.testing.assert_close(TowerNorm()(x.contiguous(memory_format=layout)), separately)
