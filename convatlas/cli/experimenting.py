@@ -42,7 +42,7 @@ def degradation(
 
     Every run is a folder below --out; called again, what was stopped goes on and what is done stands.
     The page degradation.html has both errors by epoch, gradient norms by depth and what the paper printed.
-    With 20 and 56 layers it takes about 45 minutes on two cores, about 25 with --set precision=bf16.
+    With 20 and 56 layers it takes an hour or so on two cores; --set precision=bf16 helps where they have bfloat16.
 
     convatlas experiment degradation fashion-mnist/ --out runs/degradation --set precision=bf16
 
