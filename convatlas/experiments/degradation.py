@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 DEPTHS = (20, 56)
 FAMILIES: tuple[Family, ...] = ("plain", "resnet")
-# Ours: by 1.1 ms an image and step for 20 layers and three times that for 56, the four networks take less than an hour on
-# two cores.
+# Ours: by 1.1 ms an image and step for 20 layers and three times that for 56, the four networks take less than an hour
+# on two cores.
 ITERATIONS = 2_100
 WEIGHTED = ("conv2d", "linear")
 ANSWER = "degradation.json"
