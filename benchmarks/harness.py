@@ -6,6 +6,7 @@ Timings on a busy machine wander by a factor of two between runs, so only ratios
 import gc
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from statistics import median, quantiles
 
@@ -22,11 +23,20 @@ class Spread:
     high: float  # third quartile
 
     def __str__(self) -> str:
-        return f"{self.median:,.1f} ({self.low:,.1f} to {self.high:,.1f})"
+        return f"{self.median:,.2f} ({self.low:,.2f} to {self.high:,.2f})"
 
 
-def in_turns(sides: dict[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Milliseconds of each call: every side once, then every side again; the garbage of one is not paid by the next."""
+def in_turns(
+    sides: dict[str, Callable[[], object]],
+    repeats: int,
+    warm_up: int = 1,
+    around: dict[str, Callable[[], AbstractContextManager[None]]] | None = None,
+) -> dict[str, list[float]]:
+    """Milliseconds of each call: every side once, then every side again; the garbage of one is not paid by the next.
+
+    What is `around` a side is entered anew in each turn, and the first call in it is not timed: in a loop it stands
+    outside and is paid once.
+    """
     for side in sides.values():
         for _ in range(warm_up):
             side()
@@ -34,9 +44,12 @@ def in_turns(sides: dict[str, Callable[[], object]], repeats: int, warm_up: int 
     for _ in range(repeats):
         for name, side in sides.items():
             gc.collect()
-            begin = time.perf_counter()
-            side()
-            times[name].append(1000 * (time.perf_counter() - begin))
+            with around[name]() if around and name in around else nullcontext():
+                if around:
+                    side()
+                begin = time.perf_counter()
+                side()
+                times[name].append(1000 * (time.perf_counter() - begin))
     return times
 
 
