@@ -20,10 +20,10 @@ from convatlas.data.augment import parse
 from convatlas.data.loader import Batch
 from convatlas.networks import build
 from convatlas.paper import Recipe
-from convatlas.train import optimisers
 from convatlas.train.device import kept_memory
 from convatlas.train.processes import Processes
-from convatlas.train.step import PRECISIONS, Stepper
+from convatlas.train.updating import optimisers
+from convatlas.train.updating.step import PRECISIONS, Stepper
 
 CLASSES = 1000
 

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from .app import DATA, Device, Json, app, say
 
 if TYPE_CHECKING:
-    from ..train.evaluation import Examined
+    from ..train.evaluating.evaluation import Examined
 
 
 @app.command(sort_key=6)
@@ -38,8 +38,8 @@ def evaluate(
         )
     if workers is not None and workers < 0:
         raise UsageError(f"workers is {workers}; give 0 (load in this process) or more")
-    from ..train.answers import answers_csv
-    from ..train.evaluation import examine
+    from ..train.evaluating.answers import answers_csv
+    from ..train.evaluating.evaluation import examine
     from ..train.processes import speaks
 
     done = examine(given[:-1], given[-1], split=split, device=device, workers=workers, view=view)
@@ -54,8 +54,8 @@ def _json(done: "Examined", per_class: bool) -> str:
     from dataclasses import asdict
 
     from ..record import to_json
-    from ..train.answers import by_class
-    from ..train.ensemble import Ensemble
+    from ..train.evaluating.answers import by_class
+    from ..train.evaluating.ensemble import Ensemble
 
     found = done.found
     fields = ("correct", "images", "top1", "top5_correct", "top5", "interval", "unreadable", "view")
@@ -76,8 +76,8 @@ def _json(done: "Examined", per_class: bool) -> str:
 def _text(done: "Examined", per_class: bool) -> str:
     from .. import layout
     from ..train import summary
-    from ..train.answers import by_class
-    from ..train.ensemble import Ensemble, text
+    from ..train.evaluating.answers import by_class
+    from ..train.evaluating.ensemble import Ensemble, text
     from ..train.readme import class_table
 
     told = text(done.found) if isinstance(done.found, Ensemble) else summary(done.found)

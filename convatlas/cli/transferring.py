@@ -46,7 +46,7 @@ def features(
     if taken.out is None and not probe:
         raise UsageError("nothing to do with the features; add --out features.safetensors, --probe or both")
     from ..record import to_json
-    from ..train import extracting, probing
+    from ..train.transfer import extracting, probing
 
     if taken.out is not None:
         extracting.refuse_taken(taken.out)

@@ -1,6 +1,6 @@
 """Training by a paper's recipe, exact to the bit after a kill; and evaluation, image by image."""
 
-from .evaluation import evaluate, summary
+from .evaluating.evaluation import evaluate, summary
 from .run import Epoch, RunConfig, read_config, read_log
 from .training import Options, train
 

@@ -14,9 +14,9 @@ from ..classifier import Spec
 from ..layers import WithHeads
 from ..networks import NETWORKS, RECIPES
 from ..paper import Recipe
-from .averaging import NORMS as BATCH_NORMS
-from .groups import NORMS
-from .schedule import Length
+from .updating.averaging import NORMS as BATCH_NORMS
+from .updating.groups import NORMS
+from .updating.schedule import Length
 
 SETS = {"ImageNet": 1_281_167, "CIFAR-10": 50_000, "SVHN": 604_388, "MNIST": 60_000}  # training images
 HIGH = 3  # ours: times the paper's rate at which a network without normalisation mostly ends in NaN

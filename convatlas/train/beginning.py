@@ -19,7 +19,7 @@ from . import run as folder
 from . import start
 from .checkpoint import Checkpoints
 from .checks import check_recipe
-from .counting import refuse_view
+from .evaluating.counting import refuse_view
 from .progress import say
 
 

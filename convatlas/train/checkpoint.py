@@ -19,9 +19,9 @@ from .. import files, weights
 from ..data import BadFile
 from ..errors import BadCheckpoint, NonFinite, SaveFailed, UsageError
 from ..record import from_json, to_json
-from .diagnosis import first_non_finite
 from .progress import say
-from .schedule import Plateau
+from .updating.diagnosis import first_non_finite
+from .updating.schedule import Plateau
 
 FORMAT = 2  # version of state.json
 

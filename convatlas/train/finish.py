@@ -23,11 +23,11 @@ from ..errors import BadCheckpoint
 from ..record import to_json
 from ..result import DataStamp, Result, command, now, this_machine, versions
 from . import run as folder
-from .answers import Counts, answers_csv, confusion_csv, merged, mistakes
 from .checkpoint import State
-from .counting import View, count
 from .device import LAYOUT, name_of
-from .evaluation import in_words
+from .evaluating.answers import Counts, answers_csv, confusion_csv, merged, mistakes
+from .evaluating.counting import View, count
+from .evaluating.evaluation import in_words
 from .loop import Training
 from .progress import say
 from .readme import Account, readme

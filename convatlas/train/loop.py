@@ -17,20 +17,20 @@ from ..data.loader import Batch, Feed, eval_batches
 from ..errors import BadData, BadRecipe, ConvAtlasError, NonFinite, SaveFailed, Stopped
 from ..paper import Recipe
 from ..split import Split
-from . import diagnosis, optimisers
 from . import run as folder
-from .averaging import Average, statistics_anew
 from .boards import Board
 from .checkpoint import Best, Checkpoints, Snapshot, State, Sums, refuse_non_finite
 from .device import out_of_memory
-from .evaluation import Counts, View, count, merged
-from .groups import hold
+from .evaluating.evaluation import Counts, View, count, merged
 from .processes import Processes
 from .progress import Talk
 from .saver import Saver
-from .schedule import Length, Schedule
 from .signals import StopWish
-from .step import Stepper, heads_of
+from .updating import diagnosis, optimisers
+from .updating.averaging import Average, statistics_anew
+from .updating.groups import hold
+from .updating.schedule import Length, Schedule
+from .updating.step import Stepper, heads_of
 
 BETWEEN_NOTES = 1.0  # seconds between two notes for the other processes of how far this one is
 

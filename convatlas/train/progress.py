@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from .. import units
-from .schedule import Length
+from .updating.schedule import Length
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -14,7 +14,7 @@ from ..paper import Recipe
 from ..record import from_json
 from ..result import Result
 from . import run as folder
-from .answers import Answers, ClassCount, by_class, mistakes
+from .evaluating.answers import Answers, ClassCount, by_class, mistakes
 
 LINES = 30  # epochs in the table at most
 CLASSES = 100  # in the table by class; all are in confusion.csv

@@ -16,22 +16,23 @@ from ..networks import NETWORKS
 from ..paper import Recipe
 from ..result import Result, this_machine, versions
 from ..split import split
-from . import boards, optimisers, start
+from . import boards, start
 from . import run as folder
 from .advice import advise
-from .averaging import Average
 from .beginning import Begun, Wanted, begin, follow, fresh
 from .checkpoint import Checkpoints, State
 from .device import LAYOUT, kept_memory, name_of, private_random_state
-from .evaluation import loaders
+from .evaluating.evaluation import loaders
 from .finish import finish
-from .groups import freeze
 from .loop import Training
 from .processes import Processes, joined, own_device
 from .progress import say
-from .schedule import length
 from .signals import StopWish
-from .step import Stepper, settle
+from .updating import optimisers
+from .updating.averaging import Average
+from .updating.groups import freeze
+from .updating.schedule import length
+from .updating.step import Stepper, settle
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from convatlas.data import Preprocess
 from convatlas.networks import NETWORKS, RECIPES, build, recipe_for
 from convatlas.paper import Recipe
 from convatlas.train.advice import SETS, advise
-from convatlas.train.schedule import length
+from convatlas.train.updating.schedule import length
 
 OTHERS = {  # recipes that no network has for its own, with a network that they were made for
     "bvlc_alexnet": "alexnet",

@@ -18,9 +18,10 @@ from convatlas.data import BadFile
 from convatlas.errors import BadCheckpoint, NonFinite, SaveFailed, UsageError
 from convatlas.networks import NETWORKS
 from convatlas.paper import Recipe
-from convatlas.train import loop, optimisers
+from convatlas.train import loop
 from convatlas.train.checkpoint import Best, Checkpoints, Snapshot, State, Sums
-from convatlas.train.schedule import Plateau
+from convatlas.train.updating import optimisers
+from convatlas.train.updating.schedule import Plateau
 
 from .conftest import warm
 

@@ -19,8 +19,8 @@ from PIL import Image
 from convatlas.cli import main
 from convatlas.errors import RunFailed, UsageError
 from convatlas.record import to_json
-from convatlas.train.answers import Answers
-from convatlas.train.evaluation import examine
+from convatlas.train.evaluating.answers import Answers
+from convatlas.train.evaluating.evaluation import examine
 from convatlas.train.processes import joined, own_device
 
 CPU = torch.device("cpu")

@@ -117,7 +117,7 @@ import os, signal, sys
 import torch
 torch.set_num_threads(1)
 from convatlas.cli import main
-from convatlas.train.step import Stepper
+from convatlas.train.updating.step import Stepper
 step = Stepper.step
 def dying(self, batch, rate, number, *rest):
     if number == 25 and os.environ["RANK"] == "2" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":

@@ -11,7 +11,7 @@ import pytest
 from convatlas.train import progress
 from convatlas.train.progress import Clock, Talk
 from convatlas.train.run import Epoch, Validation
-from convatlas.train.schedule import Length
+from convatlas.train.updating.schedule import Length
 
 SEEN = Validation(7, 9, 10, 1.0)
 

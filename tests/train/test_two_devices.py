@@ -16,7 +16,7 @@ from convatlas.networks import NETWORKS, recipe_for
 from convatlas.paper import Recipe
 from convatlas.split import Split
 from convatlas.train import Options, read_log, train
-from convatlas.train.step import Done, Stepper
+from convatlas.train.updating.step import Done, Stepper
 from convatlas.weights import load, save
 
 from .conftest import make_photos

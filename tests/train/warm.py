@@ -27,7 +27,7 @@ from convatlas.networks import NETWORKS
 from convatlas.paper import Network, Recipe
 from convatlas.train import Options, loop, train
 from convatlas.train.checkpoint import Checkpoints
-from convatlas.train.step import Stepper
+from convatlas.train.updating.step import Stepper
 
 
 class Tiny(nn.Module):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..errors import UsageError
-from ..layers import Whiten, WithHeads
-from ..networks.fractalnet import FractalNet
+from ...errors import UsageError
+from ...layers import Whiten, WithHeads
+from ...networks.fractalnet import FractalNet
 
 ADVICE = "use the test view center or ten-crop"
 

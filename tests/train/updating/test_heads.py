@@ -20,7 +20,7 @@ from convatlas.networks import NETWORKS, build
 from convatlas.paper import Network, Recipe
 from convatlas.train import Options, evaluate, read_config, read_log, train
 from convatlas.train import loop as loop_module
-from convatlas.train.step import optimised
+from convatlas.train.updating.step import optimised
 
 RECIPE = Recipe(epochs=1, batch=128, lr=0.05, fit="pad")
 

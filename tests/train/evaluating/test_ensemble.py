@@ -18,9 +18,9 @@ from convatlas.networks import recipe_for
 from convatlas.record import to_json
 from convatlas.result import wilson
 from convatlas.train import evaluate, train
-from convatlas.train.answers import Answers
-from convatlas.train.ensemble import Ensemble, common, gain, mcnemar, refuse_other_images, text
-from convatlas.train.evaluation import examine
+from convatlas.train.evaluating.answers import Answers
+from convatlas.train.evaluating.ensemble import Ensemble, common, gain, mcnemar, refuse_other_images, text
+from convatlas.train.evaluating.evaluation import examine
 from convatlas.train.run import read_config
 
 

@@ -16,9 +16,10 @@ from convatlas.data import open_data
 from convatlas.errors import BadCheckpoint, BadData, BadInput, UnknownName, UsageError
 from convatlas.layers import chain
 from convatlas.networks import recipe_for
-from convatlas.train import Options, extracting, probing, train
-from convatlas.train.extracting import Features, Rows, extract, read, save
-from convatlas.train.probing import CLOSE, STRENGTHS, fit, probe
+from convatlas.train import Options, train
+from convatlas.train.transfer import extracting, probing
+from convatlas.train.transfer.extracting import Features, Rows, extract, read, save
+from convatlas.train.transfer.probing import CLOSE, STRENGTHS, fit, probe
 
 Capture = pytest.CaptureFixture[str]
 

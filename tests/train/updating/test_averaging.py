@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from convatlas.train.averaging import Average, statistics_anew
+from convatlas.train.updating.averaging import Average, statistics_anew
 
 
 def test_the_average_follows_its_formula() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from math import cos, pi
 
-from ..paper import Recipe
+from ...paper import Recipe
 
 SURE = 1000  # ours: images after which a running epoch's share of errors is trusted; it is then 1.3 % off (one sigma)
 

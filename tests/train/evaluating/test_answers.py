@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from convatlas.data import BadFile, Split
 from convatlas.errors import BadData
-from convatlas.train.answers import (
+from convatlas.train.evaluating.answers import (
     Answers,
     ClassCount,
     Counts,

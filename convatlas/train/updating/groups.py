@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import BadRecipe, UnknownName
-from ..layers import WithHeads
-from ..paper import Recipe
+from ...errors import BadRecipe, UnknownName
+from ...layers import WithHeads
+from ...paper import Recipe
 
 STATISTICS = nn.modules.batchnorm._NormBase  # batch and instance normalisation, which may keep running statistics
 NORMS = (STATISTICS, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)

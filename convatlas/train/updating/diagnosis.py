@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data import Split
-from ..data.loader import Batch, eval_batches
-from ..layers import Heads
-from ..paper import Recipe
-from .counting import View
+from ...data import Split
+from ...data.loader import Batch, eval_batches
+from ...layers import Heads
+from ...paper import Recipe
+from ..evaluating.counting import View
 
 HALF = 65504.0  # the largest number of fp16
 HUGE = 1e4  # no weight of a network that trains is beyond it

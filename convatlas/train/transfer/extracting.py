@@ -10,22 +10,22 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from .. import classifier, files, foreign, units, weights
-from ..classifier import Classifier, Spec
-from ..data import BadFile, Data, Preprocess, Split, open_data, statistics
-from ..data.loader import eval_batches
-from ..data.parallel import cores
-from ..errors import BadCheckpoint, BadData, BadInput, RunFailed, UnknownName, UsageError
-from ..layers import drop_heads
-from ..networks import NETWORKS
-from ..record import to_json
-from ..result import this_machine
-from . import start
-from .device import out_of_memory
-from .evaluation import loaders
-from .groups import unknown_layer
-from .progress import say
-from .run import read_config
+from ... import classifier, files, foreign, units, weights
+from ...classifier import Classifier, Spec
+from ...data import BadFile, Data, Preprocess, Split, open_data, statistics
+from ...data.loader import eval_batches
+from ...data.parallel import cores
+from ...errors import BadCheckpoint, BadData, BadInput, RunFailed, UnknownName, UsageError
+from ...layers import drop_heads
+from ...networks import NETWORKS
+from ...record import to_json
+from ...result import this_machine
+from .. import start
+from ..device import out_of_memory
+from ..evaluating.evaluation import loaders
+from ..progress import say
+from ..run import read_config
+from ..updating.groups import unknown_layer
 
 FORMAT = 1  # version of the JSON beside the features
 INPUT = "input"  # the layer that is the network's input itself

@@ -14,7 +14,7 @@ from torch.optim import lr_scheduler
 from convatlas.networks import RECIPES
 from convatlas.paper import Recipe
 from convatlas.record import from_json, to_json
-from convatlas.train.schedule import Length, Plateau, Schedule, length
+from convatlas.train.updating.schedule import Length, Plateau, Schedule, length
 
 FACTORS = st.floats(0.05, 0.95)
 LONG = Length(1000, 10)

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data import BadFile, Preprocess, Split, views
-from ..data.checking import bad_file
-from ..data.loader import eval_batches
-from ..data.parallel import cores
-from ..data.views import Pictures, Scales, TenCrop
-from ..errors import BadData, BadImage
+from ...data import BadFile, Preprocess, Split, views
+from ...data.checking import bad_file
+from ...data.loader import eval_batches
+from ...data.parallel import cores
+from ...data.views import Pictures, Scales, TenCrop
+from ...errors import BadData, BadImage
+from ..device import out_of_memory
 from .answers import Answers, Counts, Judged, first_of, judged
 from .dense import dense
-from .device import out_of_memory
 
 MOST_LOADERS, FEW_FILES = 8, 256
 

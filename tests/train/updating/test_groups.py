@@ -10,7 +10,7 @@ from convatlas.errors import BadRecipe, UnknownName
 from convatlas.layers import chain
 from convatlas.networks import build
 from convatlas.paper import Recipe
-from convatlas.train.groups import chosen, freeze, frozen_norms, hold, layer_rates, parameter_groups
+from convatlas.train.updating.groups import chosen, freeze, frozen_norms, hold, layer_rates, parameter_groups
 
 
 def below(net: nn.Module, *tops: str) -> list[str]:

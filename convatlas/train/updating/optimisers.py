@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ..errors import BadCheckpoint
-from ..paper import Recipe
+from ...errors import BadCheckpoint
+from ...paper import Recipe
 from .groups import parameter_groups
 
 SLOTS = ("momentum_buffer", "square_avg", "exp_avg", "exp_avg_sq", "step")

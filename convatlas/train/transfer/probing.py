@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import units
-from ..errors import BadData, UsageError
-from ..result import Accuracy
+from ... import units
+from ...errors import BadData, UsageError
+from ...result import Accuracy
 from .extracting import Features, Rows
 
 PARTS = ("train", "validation", "test")  # that a probe is fitted, chosen and counted on

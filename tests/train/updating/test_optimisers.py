@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from convatlas import weights
 from convatlas.errors import BadCheckpoint
 from convatlas.paper import Recipe
-from convatlas.train import optimisers
+from convatlas.train.updating import optimisers
 
 RECIPES = {
     "sgd": Recipe(optimiser="sgd", lr=0.1, weight_decay=0.01),

@@ -6,9 +6,9 @@ from math import sqrt
 
 import numpy as np
 
-from .. import layout, units
-from ..errors import BadData, UsageError
-from ..result import Z95, Accuracy, DataStamp, Result
+from ... import layout, units
+from ...errors import BadData, UsageError
+from ...result import Z95, Accuracy, DataStamp, Result
 from .answers import Answers
 
 METHOD = (

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import BadFile, Split
-from ..errors import BadData
-from ..layout import Column, csv_text
-from ..result import Accuracy
+from ...data import BadFile, Split
+from ...errors import BadData
+from ...layout import Column, csv_text
+from ...result import Accuracy
 
 BINS = 15  # of the calibration error, as in Guo et al., On Calibration of Modern Neural Networks, 2017, section 5
 COLUMNS = ("image", "label", "answer", "right", "probability of answer", "probability of label")

@@ -21,8 +21,8 @@ from convatlas.record import to_json
 from convatlas.result import Result
 from convatlas.train import evaluate, summary
 from convatlas.train.checkpoint import Best, Checkpoints, Snapshot, State
-from convatlas.train.counting import refuse_view
-from convatlas.train.evaluation import View, count, merged
+from convatlas.train.evaluating.counting import refuse_view
+from convatlas.train.evaluating.evaluation import View, count, merged
 from convatlas.train.run import DataConfig, RunConfig
 
 CPU = torch.device("cpu")

@@ -8,19 +8,19 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from .. import classifier, files, units
-from ..account import account
-from ..classifier import Classifier
-from ..data import Data, Split, open_data, views
-from ..errors import BadData, UsageError
-from ..result import DataStamp, Result, command, now, this_machine, versions
+from ... import classifier, files, units
+from ...account import account
+from ...classifier import Classifier
+from ...data import Data, Split, open_data, views
+from ...errors import BadData, UsageError
+from ...result import DataStamp, Result, command, now, this_machine, versions
+from ..device import name_of
+from ..processes import Processes, joined, own_device, speaks
+from ..run import read_config
 from . import ensemble
 from .answers import Answers, Counts, answers_csv, judged, merged
 from .counting import Part, View, count, loaders
-from .device import name_of
 from .ensemble import Ensemble
-from .processes import Processes, joined, own_device, speaks
-from .run import read_config
 
 __all__ = ["Counts", "Examined", "View", "count", "evaluate", "examine", "loaders", "merged", "summary"]
 

@@ -8,17 +8,17 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
-from ..data.augment import Plan
-from ..data.loader import Batch
-from ..errors import NonFinite, RunFailed
-from ..layers import Heads, WithHeads
-from ..paper import Recipe
+from ...data.augment import Plan
+from ...data.loader import Batch
+from ...errors import NonFinite, RunFailed
+from ...layers import Heads, WithHeads
+from ...paper import Recipe
+from ..device import is_out_of_memory, reseed
+from ..processes import Processes
+from ..progress import say
+from ..signals import WATCHED
 from . import diagnosis
-from .device import is_out_of_memory, reseed
 from .groups import hold
-from .processes import Processes
-from .progress import say
-from .signals import WATCHED
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -9,7 +9,7 @@ from torch import nn
 from convatlas.errors import UsageError
 from convatlas.layers import Whiten, chain
 from convatlas.networks import NETWORKS, build
-from convatlas.train.dense import FullyConvolutional, _averages, dense
+from convatlas.train.evaluating.dense import FullyConvolutional, _averages, dense
 
 SMALL = {  # inputs at which a forward pass is cheap; "" is the network's own
     "lenet5": (1, 32, 32),

@@ -11,9 +11,9 @@ from convatlas.data.loader import Batch
 from convatlas.errors import NonFinite, RunFailed
 from convatlas.layers import Heads
 from convatlas.paper import Recipe
-from convatlas.train import optimisers
 from convatlas.train.processes import Processes
-from convatlas.train.step import Stepper, optimised, settle
+from convatlas.train.updating import optimisers
+from convatlas.train.updating.step import Stepper, optimised, settle
 
 
 def small(norm: bool = False, seed: int = 0) -> nn.Sequential:
