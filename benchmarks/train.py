@@ -18,9 +18,9 @@ from torch import nn
 
 from convatlas.data.augment import parse
 from convatlas.data.loader import Batch
+from convatlas.memory.kept import kept_memory
 from convatlas.networks import build
 from convatlas.paper import Recipe
-from convatlas.train.device import kept_memory
 from convatlas.train.processes import Processes
 from convatlas.train.updating import optimisers
 from convatlas.train.updating.step import PRECISIONS, Stepper

@@ -60,6 +60,8 @@ class Timing:
     low_ms: float  # first quartile
     high_ms: float  # third quartile
     repeats: int
+    peak_bytes: int | None = None  # largest resident memory of a process of its own that makes this call; GPU: of it
+    joules: float | None = None  # of one batch, above idle, by a counter; None: not measurable here
 
     @property
     def images_per_second(self) -> float:
@@ -74,6 +76,17 @@ class Machine:
     system: str
     device: str = "cpu"  # where the network ran
     threads: int = 0  # that the network's operations used; 0: not asked
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Time to read, decode and preprocess one image on one thread, which no forward time includes, in milliseconds."""
+
+    median_ms: float
+    low_ms: float  # first quartile
+    high_ms: float  # third quartile
+    images: int
+    of: str  # which images
 
 
 @dataclass(frozen=True)
@@ -108,6 +121,14 @@ class Result:
     data: DataStamp | None = None
     accuracy: Accuracy | None = None
     timings: tuple[Timing, ...] = field(default=())
+    # ---- Of a measurement
+    source: str = ""  # what was measured, as it was named
+    engine: str = "torch"  # one of engines.ENGINES
+    precision: str = "fp32"
+    bare_bytes: int | None = None  # resident memory of that process before it had the network
+    energy: str = ""  # by which counter joules were taken, or why there are none
+    loading: Loading | None = None
+    commit: str = ""  # of the working tree that the command ran in, where it is one of git
 
 
 def read_results(path: Path) -> list[Result]:

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "convatlas"
 RANKS = (
     (
         *("version", "errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue"),
-        *("claims", "explaining", "beside"),
+        *("claims", "explaining", "beside", "paired"),
     ),
     (
         "layers",
@@ -25,7 +25,7 @@ RANKS = (
         "memory",
         "effective",
     ),
-    ("networks", "classifier", "split", "opening"),
+    ("networks", "classifier", "split", "opening", "engines"),
     ("train", "measure", "ship"),
     ("compare", "charts", "pages", "report", "branches", "diagram"),
     ("experiments", "demo", "cli", "__main__", "__init__"),

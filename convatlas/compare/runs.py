@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .. import units
 from ..errors import BadCheckpoint, UsageError
 from ..layout import Cell, Column, markdown, text
 from ..record import from_json, to_json
-from ..result import Accuracy, DataStamp, Machine, Result, Timing, read_results
+from ..result import Accuracy, DataStamp, Loading, Machine, Result, Timing, read_results
 
 FORWARD_TIME = "forward time"
 WIDE = 1.5  # third quartile over median, from which times are doubtful
@@ -52,9 +52,26 @@ class Epoch:
     validation_error: float | None = None
 
 
+Mark = Literal["run", "measurement", "catalogue", "published"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One engine's times, memory and energy by batch size, of one measurement."""
+
+    engine: str
+    precision: str
+    timings: tuple[Timing, ...]  # by batch size, ascending
+    machine: Machine
+    when: str
+    bare_bytes: int | None = None
+    energy: str = ""
+    loading: Loading | None = None
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One run with its newest figures."""
+    """One run with its newest figures; or a measured, a built or a published network, told apart by `mark`."""
 
     name: str  # the folder's name, with as much of its path as sets it apart
     folder: str
@@ -77,6 +94,10 @@ class Entry:
     sources: tuple[Source, ...]
     curve: tuple[Epoch, ...]
     unreadable: int  # training and validation files that could not be read
+    mark: Mark = "run"
+    curves: tuple[Curve, ...] = ()  # every engine's; `timings` and `machine` are those of the first
+    protocol: str = ""  # of a published accuracy: how it was taken, and where it is printed
+    printed_top1: float | None = None  # a published top-1 accuracy, as a share of one; it has no interval
 
     def timing(self, batch: int) -> Timing | None:
         return next((t for t in self.timings if t.batch == batch), None)

@@ -12,6 +12,7 @@ from ..classifier import pick_device
 from ..data import Data
 from ..data.loader import Feed
 from ..errors import BadInput, UnknownName, UsageError
+from ..memory.kept import kept_memory
 from ..networks import NETWORKS
 from ..paper import Recipe
 from ..result import Result, this_machine, versions
@@ -21,7 +22,7 @@ from . import run as folder
 from .advice import advise
 from .beginning import Begun, Wanted, begin, follow, fresh
 from .checkpoint import Checkpoints, State
-from .device import LAYOUT, kept_memory, name_of, private_random_state
+from .device import LAYOUT, name_of, private_random_state
 from .evaluating.evaluation import loaders
 from .finish import finish
 from .loop import Training

@@ -6,7 +6,7 @@ from math import sqrt
 
 import numpy as np
 
-from ... import layout, units
+from ... import layout, paired, units
 from ...errors import BadData, UsageError
 from ...result import Z95, Accuracy, DataStamp, Result
 from .answers import Answers
@@ -68,12 +68,7 @@ def compared(ensemble: Answers, members: Sequence[Answers]) -> tuple[Gain, tuple
 def mcnemar(together: np.ndarray, alone: np.ndarray) -> Paired:
     """Right or wrong by two classifiers, bool (N,) each; the p value is the binomial's, exact."""
     won, lost = int((together & ~alone).sum()), int((alone & ~together).sum())
-    n, k = won + lost, min(won, lost)
-    term = tail = 1
-    for i in range(k):
-        term = term * (n - i) // (i + 1)
-        tail += term
-    return Paired(won, lost, min(1.0, 2 * tail / 2**n))  # Python divides whole numbers of any size
+    return Paired(won, lost, paired.mcnemar(won, lost))
 
 
 def gain(together: np.ndarray, alone: np.ndarray) -> Gain:
