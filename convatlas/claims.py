@@ -182,22 +182,25 @@ STATEMENTS = tuple(Column(n) for n in ("statement about", "verdict", "statement"
 
 def claims_text(found: Sequence[Claim]) -> str:
     """Printed beside computed, with verdict, source and reason, a line each; then the statements in words."""
-    return "\n\n".join(_grids(text, found))
+    return "\n\n".join(text(*grid) for grid in grids(found))
 
 
 def claims_markdown(found: Sequence[Claim]) -> str:
     """The same as GitHub tables."""
-    return "\n\n".join(_grids(markdown, found))
+    return "\n\n".join(markdown(*grid) for grid in grids(found))
 
 
-def _grids(render: Callable[..., str], found: Sequence[Claim]) -> list[str]:
-    figures = [
+def grids(found: Sequence[Claim]) -> list[tuple[Sequence[Column], list[list[Cell]]]]:
+    """Columns and rows of the figures, then of the statements; what there is none of is left out."""
+    figures: list[list[Cell]] = [
         [c.id, _as_printed(c.printed), _as_computed(c), c.verdict, _source(c), c.reason]
         for c in found
         if c.metric not in WORDS
     ]
-    words = [[c.network, c.verdict, c.printed, _source(c), c.reason] for c in found if c.metric in WORDS]
-    return [render(columns, rows) for columns, rows in ((FIGURES, figures), (STATEMENTS, words)) if rows]
+    words: list[list[Cell]] = [
+        [c.network, c.verdict, c.printed, _source(c), c.reason] for c in found if c.metric in WORDS
+    ]
+    return [(columns, rows) for columns, rows in ((FIGURES, figures), (STATEMENTS, words)) if rows]
 
 
 def _source(c: Claim) -> str:

@@ -37,7 +37,7 @@ def demo(out: Path, run: Callable[[Sequence[str]], int]) -> None:
     step("check-data", "digits")
     for network, options in TRAINED.items():
         step("train", network, "digits", "--out", runs[network], *options, "--resume")
-    step("measure", *runs.values())
+    step("measure", *runs.values(), "--archive", out / "results", "--no-memory")
     step("compare", *runs.values())
     step("choose", *runs.values(), "--max-ms", "20", "--max-mb", "2")
     bundle = out / "bundle"

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "convatlas"
 RANKS = (
     (
         *("version", "errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue"),
-        *("claims", "explaining", "beside", "paired"),
+        *("claims", "explaining", "beside", "paired", "phrases"),
     ),
     (
         "layers",
@@ -27,7 +27,7 @@ RANKS = (
     ),
     ("networks", "classifier", "split", "opening", "engines"),
     ("train", "measure", "ship"),
-    ("compare", "charts", "pages", "report", "branches", "diagram"),
+    ("compare", "charts", "pages", "report", "lecture", "branches", "diagram"),
     ("experiments", "demo", "cli", "__main__", "__init__"),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from ..charts import Chart
 from ..layout import Cell, Column
-from ..pages import digest, write_page
+from ..pages import START, chart_library, embedded, policy, script, write_page
 from ..record import to_json
-from ..report import DRAW, chart_library, embedded
 from ..result import Machine, now
 from ..version import __version__
 
@@ -40,17 +39,15 @@ def write(page: Page, answer: object, out: Path) -> Path:
     from markupsafe import Markup
 
     charts = [part.chart for part in page.parts if part.chart is not None]
-    library = chart_library()
-    sources = " ".join(sorted(f"'sha256-{digest(script)}'" for script in (library, DRAW)))
+    library, draw = chart_library(), script("charts.js") + START
     content = {
         "page": page,
-        "policy": f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
-        f"style-src 'unsafe-inline'; script-src {sources}",
+        "policy": policy(library, draw),
         "stills": {c.name: Markup(c.svg()) for c in charts},
         "specs": Markup(embedded(json.dumps({c.name: c.spec for c in charts}))),
         "data": Markup(embedded(to_json(answer))),
         "library": Markup(library),
-        "draw": Markup(DRAW),
+        "draw": Markup(draw),
         "made": now(),
         "version": __version__,
     }

@@ -1,78 +1,132 @@
-"""Forward time of a network by batch size, with its spread.
+"""What networks cost on this machine: forward time, peak memory and energy by batch size, engine by engine."""
 
-The method follows the forward-time chart of Canziani, Paszke and Culurciello (2017, arXiv 1605.07678): evaluation
-mode, batch sizes in powers of two, a missing point where memory does not suffice.
-"""
-
-from collections.abc import Callable, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import quantiles
-from time import perf_counter
+from typing import TypedDict, Unpack, overload
 
 import torch
-from torch import Tensor, nn
 
-from .. import classifier, files, units
-from ..account import account
-from ..errors import UnknownName, UsageError
-from ..layers import drop_heads
-from ..layout import Cell, Column, text
-from ..networks import NETWORKS, build
-from ..result import Result, Timing, command, lines, now, this_machine, versions
+from .. import classifier, engines, files
+from ..errors import RunFailed, UnknownName, UsageError
+from ..result import Loading, Result, command, lines, now, this_machine, versions
+from . import archive, energy
+from .cases import SHARE, Case, Timer, free_bytes, groups, take_peaks
+from .loading import loading
+from .rounds import ROUNDS
+from .sources import facts, is_run, open_source
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
-ROUNDS = 10  # every batch size gets a slice of each round, so that a drift of the machine falls on all alike
-FEW = 3  # rounds that are enough for a curve that has taken PATIENCE times its budget
-PATIENCE = 5
-STEADY = 1.1  # warm-up ends with a call that is at most this much slower than the fastest so far
-WARM_UP = 3
-SEED = 0
-WORDS = ("can't allocate memory", "not enough memory")  # of the CPU's allocator
+PRECISIONS = ("fp32", "bf16", "fp16")
+PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "onnxruntime", "openvino")
+HOW = {
+    "eager": "PyTorch",
+    "torch": "PyTorch",
+    "compile": "torch.compile",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+}
+NOT_HERE = "not measurable here"
+
+
+class Options(TypedDict, total=False):
+    """The options of `measure`."""
+
+    batches: Sequence[int]
+    engines: str | Sequence[str]
+    precisions: Sequence[str]
+    device: str
+    seconds: float
+    threads: int | None
+    memory: bool
+    energy: bool
+    archive: str | Path | None
+    progress: Callable[[str], None] | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    batches: Sequence[int] = BATCHES
+    engines: str | Sequence[str] = ("torch",)
+    precisions: Sequence[str] = ("fp32",)
+    device: str = "auto"
+    seconds: float = 1.0
+    threads: int | None = None
+    memory: bool = True
+    energy: bool = True
+    archive: str | Path | None = None
+    progress: Callable[[str], None] | None = None
+
+    def tell(self, words: str) -> None:
+        if self.progress is not None:
+            self.progress(words)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A case without a result, and why."""
+
+    source: str
+    engine: str
+    precision: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.source}, {self.engine} {self.precision}: left out, {self.reason}"
+
+
+class Measured(list[Result]):
+    """The results, with what was left out, what got slower, and which lines of the archive are damaged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left_out: list[LeftOut] = []
+        self.slower: list[tuple[archive.Slower, ...]] = []  # of each result
+        self.damaged: list[str] = []
+
+
+# A str is a sequence of str too, but it is one source here.
+@overload
+def measure(sources: str | Path, **options: Unpack[Options]) -> Result: ...  # type: ignore[overload-overlap]
+
+
+@overload
+def measure(sources: Sequence[str | Path] | Sequence[str] | Sequence[Path], **options: Unpack[Options]) -> Measured: ...
 
 
 def measure(
-    source: str | Path,
-    *,
-    batches: Sequence[int] = BATCHES,
-    device: str = "auto",
-    seconds: float = 1.0,
-    progress: Callable[[str], None] | None = None,
-) -> Result:
-    """The forward time of a catalogue network (random weights), a run folder or a bundle, batch size by batch size.
+    sources: str | Path | Sequence[str | Path] | Sequence[str] | Sequence[Path], **options: Unpack[Options]
+) -> Result | Measured:
+    """The cost of catalogue networks (random weights), run folders and bundles; a Result for each engine and precision.
 
-    `seconds` is the time that each batch size may take; a call that is longer is made all the same. A batch size that
-    does not fit the memory ends the curve, and `method` says so. `progress` is told each step in words. Raises
-    UsageError for a batch size, a device or a source that does not exist, and what `classifier.load` raises.
+    A single source gives its one Result, in one engine and precision.
+
+    `engines`: names of `engines.ENGINES`, or "all" for every one at hand. `precisions`: "fp32", "bf16", "fp16".
+    `seconds` is the time that each batch size may take; a call that is longer is made all the same. `memory`: a fresh
+    process for each batch size tells its peak. `energy`: by a counter where there is one. `archive`: a folder to whose
+    measurements.jsonl each result is added as soon as it is there. `progress` is told each step in words.
+
+    What cannot run here or does not take the network is in the answer's `left_out` with its reason. A batch size that
+    does not fit the memory ends its curve, and `method` says so. Raises UsageError for a batch size, an engine, a
+    device or a source that does not exist, RunFailed where nothing could be measured, SaveFailed where the archive
+    refuses a line, and what `classifier.load` raises.
     """
-    sizes = sorted(set(batches))
-    if not sizes or sizes[0] < 1:
-        given = ",".join(map(str, batches)) or "none"
-        raise UsageError(f"batch sizes {given}; give whole numbers from 1 up, like 1,8,64")
-    if not seconds > 0:
-        raise UsageError(f"{seconds:g} seconds a batch size; give a time above 0")
-    place = classifier.pick_device(device)
-    name, net, shape, classes, size = _open(source)
-    totals = account(net, shape, name=name).totals
-    net = net.eval().to(place)
-    if shape[0] == 3:
-        net = net.to(memory_format=torch.channels_last)
-    curve = _Curve(net, shape, place, seconds)
-    curve.run(sizes, progress or (lambda _: None))
-    return Result(
-        kind="measurement",
-        network=name,
-        input=shape,
-        classes=classes,
-        params=totals.params,
-        macs=totals.macs,
-        machine=this_machine(_device_name(place), torch.get_num_threads()),
-        versions=versions(),
-        when=now(),
-        command=command(),
-        method=curve.method(),
-        weights_bytes=size,
-        timings=curve.timings(),
-    )
+    single = isinstance(sources, str | Path)
+    given = [sources] if isinstance(sources, str | Path) else list(sources)
+    setting = Setting(**options)
+    work = _Work(given, setting)
+    if single and len(work.engines) * len(setting.precisions) > 1:
+        raise UsageError(
+            f"{given[0]} in several engines or precisions gives several results; give the source in a list, "
+            f"like measure([{str(given[0])!r}], ...)"
+        )
+    found = work.run()
+    if not found:
+        reasons = "; ".join(dict.fromkeys(map(str, found.left_out)))
+        raise RunFailed(f"nothing could be measured: {reasons}")
+    return found[0] if single else found
 
 
 def record(run: Path, result: Result) -> None:
@@ -80,7 +134,7 @@ def record(run: Path, result: Result) -> None:
 
     Raises UsageError where `run` is no run folder and SaveFailed where the disk refuses.
     """
-    if not (run / "checkpoints").is_dir():
+    if not is_run(run):
         raise UsageError(f"{run} is no run folder (no checkpoints/); results are kept in run folders only")
     file = run / "results.json"
     old = file.read_bytes() if file.exists() else b""
@@ -89,125 +143,188 @@ def record(run: Path, result: Result) -> None:
     files.write(file, old + lines([result]).encode())
 
 
-def summary(result: Result) -> str:
-    """A measurement as a table for a terminal, with the machine and the method under it."""
-    columns = [Column(c, True) for c in ("batch", "median", "quartiles", "repeats", "images/s")]
-    rows: list[list[Cell]] = [
-        [
-            t.batch,
-            units.milliseconds(t.median_ms),
-            f"{units.milliseconds(t.low_ms)} to {units.milliseconds(t.high_ms)}",
-            t.repeats,
-            units.count(t.images_per_second),
+class _Work:
+    """One call of `measure`."""
+
+    def __init__(self, given: Sequence[str | Path], setting: Setting):
+        self.given, self.setting = given, setting
+        self.engines = _engines(setting.engines)
+        self.batches = _batches(setting)
+        for name in setting.precisions:
+            if name not in PRECISIONS:
+                raise UnknownName("precision", name, PRECISIONS)
+        self.device = classifier.pick_device(setting.device)
+        self.threads = setting.threads or torch.get_num_threads()
+        self.loadings: dict[str, tuple[Loading | None, str]] = {}
+        self.energy = ""
+        self.groups = 0
+        self.before: list[Result] = []  # the archive
+        self.found = Measured()
+
+    def run(self) -> Measured:
+        setting = self.setting
+        if setting.archive is not None:  # before the work, as it may be a place that cannot be
+            self.before = archive.read(setting.archive, self.found.damaged.append)
+        with _threads(self.threads):
+            cases = [case for source in self.given for case in self._cases(source)]
+            if setting.memory:
+                for case in self._left(cases):
+                    take_peaks(case, str(self.device), self.threads, setting.tell)
+            self._time(self._left(cases))
+        return self.found
+
+    def _cases(self, given: str | Path) -> list[Case]:
+        """A source's cases, once it has been opened and counted, with what cannot run here left out."""
+        self.setting.tell(f"{given}: opening")
+        source = open_source(given)
+        self.loadings[source.given] = loading(source)
+        known = facts(source)
+        cases = []
+        for engine in self.engines:
+            reason = engines.available(engine, str(self.device))
+            runs = () if reason else engines.precisions(engine, str(self.device))
+            for precision in self.setting.precisions:
+                case = Case(known, engine, precision, self.batches)
+                if precision not in runs:
+                    case.left_out = reason or f"it has no {precision} on {self.device}, it has {', '.join(runs)}"
+                cases.append(case)
+        return cases
+
+    def _left(self, cases: Sequence[Case]) -> list[Case]:
+        return [case for case in cases if not case.left_out or self._leave_out(case)]
+
+    def _leave_out(self, case: Case) -> bool:
+        told = LeftOut(case.facts.given, case.engine, case.precision, case.left_out)
+        if told not in self.found.left_out:
+            self.found.left_out.append(told)
+        return False
+
+    def _time(self, cases: Sequence[Case]) -> None:
+        counter, rest = self._counter()
+        try:
+            timer = Timer(str(self.device), self.threads, self.setting.seconds, counter, rest, self.setting.tell)
+            free = free_bytes(self.device)
+            waiting = list(groups(cases, None if free is None else int(SHARE * free)))
+            self.groups = len(waiting)
+            for group in waiting:  # grows by those that did not fit beside the others
+                crowded = timer.time(group)
+                waiting += [[case] for case in crowded]
+                self.groups += len(crowded)
+                self._keep([case for case in self._left(group) if case not in crowded])
+        finally:
+            if counter is not None:
+                counter.close()
+
+    def _counter(self) -> tuple[energy.Counter | None, energy.Idle | None]:
+        if not self.setting.energy:
+            return None, None
+        counter = energy.open_counter(self.device)
+        if isinstance(counter, str):
+            self.energy = f"{NOT_HERE}: {counter}"
+            return None, None
+        self.setting.tell("energy of the idle machine")
+        rest = energy.idle(counter)
+        self.energy = energy.told(counter, rest)
+        return counter, rest
+
+    def _keep(self, cases: Sequence[Case]) -> None:
+        """Makes results of cases and adds them to the archive at once: a later case may end the command."""
+        results = [self._result(case) for case in cases]
+        if self.setting.archive is not None:
+            archive.append(self.setting.archive, results)
+        self.found.extend(results)
+        self.found.slower.extend(archive.slower(r, self.before) for r in results)
+
+    def _result(self, case: Case) -> Result:
+        known = case.facts
+        idle = f"; batch {', '.join(map(str, case.idle_only))} took no more than idle" if case.idle_only else ""
+        return Result(
+            kind="measurement",
+            network=known.network,
+            input=known.shape,
+            classes=known.classes,
+            params=known.params,
+            macs=known.macs,
+            machine=this_machine(_device_name(self.device), self.threads),
+            versions=versions(PACKAGES),
+            when=now(),
+            command=command(),
+            method=self._method(case),
+            weights_bytes=known.weights_bytes,
+            timings=case.timings,
+            source=known.given,
+            engine=case.engine,
+            precision=case.precision,
+            bare_bytes=case.bare_bytes,
+            energy=self.energy + idle,
+            loading=self.loadings[known.given][0],
+            commit=commit(),
+        )
+
+    def _method(self, case: Case) -> str:
+        parted = f" in one of {self.groups} groups, as memory does not hold all at once" if self.groups > 1 else ""
+        parts = [
+            f"forward pass in {HOW[case.engine]} ({case.about}), {case.precision}, evaluation mode, fixed random input "
+            "placed before",
+            f"after warm-up, {case.together} cases in turns{parted}, {case.rounds} rounds of "
+            f"{self.setting.seconds / ROUNDS:.2g} s or one call",
+            f"median and quartiles of single calls; {case.spread}",
+            "loading and preprocessing are not in it",
         ]
-        for t in result.timings
-    ]
-    m = result.machine
-    head = f"{result.network}, input {units.shape(result.input)}: {units.count(result.macs, 'MACs')} an image"
-    where = f"{m.processor}, {m.device}, {m.threads} threads, torch {result.versions.get('torch', '?')}"
-    return f"{head}\n\n{text(columns, rows)}\n\n{where}\n{result.method}"
+        reason = self.loadings[case.facts.given][1]
+        if reason:
+            parts.append(f"their time was not taken: {reason}")
+        if case.no_peak:
+            parts.append(f"peak memory is {NOT_HERE}: {case.no_peak}")
+        elif case.peaks:
+            parts.append("peak memory of a process of its own that loads the network and makes two calls")
+        if case.ended:
+            parts.append(case.ended)
+        return "; ".join(parts)
 
 
-def _open(source: str | Path) -> tuple[str, nn.Module, tuple[int, int, int], int, int]:
-    """Name, network, input, classes and bytes of weights. A folder comes before a network of the same name."""
-    name = str(source)
-    if Path(source).exists() or name != Path(source).name:
-        found = classifier.load(source)
-        return found.spec.network, found.net, found.spec.input, len(found.spec.classes), found.weights_bytes
-    if name not in NETWORKS:
-        raise UnknownName("network, run folder or bundle", name, NETWORKS, "`convatlas list` shows the networks")
-    net = build(name, seed=SEED)
-    drop_heads(net)
-    net.eval()  # before it is counted too
-    size = sum(t.numel() * t.element_size() for t in net.state_dict().values())
-    return name, net, NETWORKS[name].input, NETWORKS[name].classes, size
+def _engines(given: str | Sequence[str]) -> tuple[str, ...]:
+    names = engines.ENGINES if given == "all" else (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
+    for name in names:
+        if name not in engines.ENGINES:
+            raise UnknownName("engine", name, engines.ENGINES)
+    if not names:
+        raise UsageError(f"no engine given; give one or more of {', '.join(engines.ENGINES)}, or all")
+    return names
+
+
+def _batches(setting: Setting) -> tuple[int, ...]:
+    sizes = sorted(set(setting.batches))
+    if not sizes or sizes[0] < 1:
+        given = ",".join(map(str, setting.batches)) or "none"
+        raise UsageError(f"batch sizes {given}; give whole numbers from 1 up, like 1,8,64")
+    if not setting.seconds > 0:
+        raise UsageError(f"{setting.seconds:g} seconds a batch size; give a time above 0")
+    if setting.threads is not None and setting.threads < 1:
+        raise UsageError(f"{setting.threads} threads; give a whole number from 1 up")
+    if not setting.precisions:
+        raise UsageError(f"no precision given; give one or more of {', '.join(PRECISIONS)}")
+    return tuple(sizes)
+
+
+@contextmanager
+def _threads(wanted: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _device_name(device: torch.device) -> str:
     return f"cuda, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
 
 
-class _Curve:
-    """The calls of one network at several batch sizes, taken in turns."""
-
-    def __init__(self, net: nn.Module, shape: tuple[int, int, int], device: torch.device, seconds: float):
-        self.net, self.shape, self.device, self.seconds = net, shape, device, seconds
-        self.images: dict[int, Tensor] = {}
-        self.calls: dict[int, list[float]] = {}  # seconds
-        self.too_large: int | None = None
-        self.rounds = 0
-
-    def run(self, sizes: Sequence[int], progress: Callable[[str], None]) -> None:
-        for size in sizes:
-            progress(f"warming up, batch {size}")
-            try:
-                self.images[size] = self._input(size)
-                self._warm_up(size)
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-                self.images.pop(size, None)
-                self.too_large = size
-                break
-            self.calls[size] = []
-        end = perf_counter() + PATIENCE * self.seconds * len(self.calls)
-        for done in range(ROUNDS):
-            if done >= FEW and perf_counter() > end:
-                break
-            progress(f"round {done + 1} of {ROUNDS}")
-            for size in self.calls:
-                self._slice(size, self.seconds / ROUNDS)
-            self.rounds += 1
-
-    def _input(self, size: int) -> Tensor:
-        """The same random images for every network of that input, drawn apart from the global random state."""
-        generator = torch.Generator().manual_seed(SEED)
-        images = torch.randn(size, *self.shape, generator=generator).to(self.device)
-        return images.contiguous(memory_format=torch.channels_last) if self.shape[0] == 3 else images
-
-    def _call(self, size: int) -> float:
-        images = self.images[size]
-        with torch.inference_mode():
-            begin = perf_counter()
-            self.net(images)
-            if self.device.type != "cpu":
-                torch.accelerator.synchronize(self.device)
-            return perf_counter() - begin
-
-    def _warm_up(self, size: int) -> None:
-        taken = [self._call(size)]
-        while len(taken) < WARM_UP or (taken[-1] > STEADY * min(taken) and sum(taken) < self.seconds):
-            taken.append(self._call(size))
-
-    def _slice(self, size: int, seconds: float) -> None:
-        """Calls for `seconds`, at least one. The first after another size counts only where it fills the slice."""
-        first = self._call(size)
-        if first >= seconds:
-            self.calls[size].append(first)
-            return
-        end = perf_counter() + seconds - first
-        self.calls[size].append(self._call(size))
-        while perf_counter() < end:
-            self.calls[size].append(self._call(size))
-
-    def timings(self) -> tuple[Timing, ...]:
-        return tuple(_timing(size, calls) for size, calls in self.calls.items())
-
-    def method(self) -> str:
-        layout = "channels_last" if self.shape[0] == 3 else "contiguous"
-        ended = f"; batch {self.too_large} did not fit the memory" if self.too_large else ""
-        return (
-            f"forward pass in PyTorch eager, float32, {layout}, evaluation mode, fixed random input on the device; "
-            f"after warm-up, batch sizes in turns, {self.rounds} rounds of {self.seconds / ROUNDS:.2g} s or one call; "
-            f"median and quartiles of single calls; loading and preprocessing are not in it{ended}"
-        )
-
-
-def out_of_memory(error: Exception) -> bool:
-    """The CPU's allocator raises a plain RuntimeError, known by its words; accelerators have a class for it."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in str(error) for w in WORDS)
-
-
-def _timing(size: int, calls: Sequence[float]) -> Timing:
-    low, middle, high = quantiles([1000 * c for c in calls], n=4, method="inclusive")
-    return Timing(size, middle, low, high, len(calls))
+def commit() -> str:
+    """The commit that the working folder has checked out; "" where it is no working tree of git."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

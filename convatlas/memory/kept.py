@@ -29,3 +29,22 @@ def kept_memory() -> Iterator[None]:
         tune(M_MMAP_MAX, MMAP_MAX)
         tune(M_TRIM_THRESHOLD, TRIM)
         give_back(0)
+
+
+@contextmanager
+def returned_memory() -> Iterator[None]:
+    """The other way round, within `kept_memory`: what is run here finds memory as it is without that."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        tune, give_back = libc.mallopt, libc.malloc_trim
+    except (OSError, AttributeError):
+        yield
+        return
+    tune(M_MMAP_MAX, MMAP_MAX)
+    tune(M_TRIM_THRESHOLD, TRIM)
+    give_back(0)
+    try:
+        yield
+    finally:
+        tune(M_MMAP_MAX, 0)
+        tune(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -11,6 +11,7 @@ from ..errors import BadInput, UnknownName
 from ..paper import Network, Paper, Published, Recipe
 from . import (
     alexnet,
+    canziani,
     densenet,
     enet,
     fractalnet,
@@ -48,6 +49,7 @@ FILES: dict[str, ModuleType] = {
     "fractalnet": fractalnet,
     "squeezenet": squeezenet,
     "enet": enet,
+    "canziani": canziani,
     "lecture": lecture,
 }
 PAPERS: dict[str, Paper] = {key: file.PAPER for key, file in FILES.items()}

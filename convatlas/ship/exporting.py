@@ -6,20 +6,18 @@ The proof starts at image bytes, because preprocessing and class order are what 
 import hashlib
 import importlib.util
 import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import torch
 from PIL import Image
 
+from .. import engines
 from ..classifier import Classifier, load
 from ..data import Data, Split, open_data
+from ..engines.with_onnxruntime import session_of
 from ..errors import (
     BadCheckpoint,
     BadData,
@@ -166,50 +164,11 @@ def replay_originals(held: HeldOut) -> list[Original]:
     return [original(held.split, held.indices[i]) for i in sorted(chosen)]
 
 
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keeps the exporter's talk about its own inner steps, and about torchvision that nobody needs, off stderr."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
-
-
 def to_onnx(source: Classifier) -> bytes:
-    """One ONNX file: `images` (float32, n x C x H x W, normalised) to `logits`; n is free.
+    """The classifier as one ONNX file: `images` (float32, n x C x H x W, normalised) to `logits`; n is free.
 
     Its metadata holds what the file alone would lose: classes, preprocessing, network, version, the weights' sha256.
     """
-    net = source.net
-    batch = torch.zeros(2, *source.spec.input)  # two, because a batch of one would be taken for a fixed size
-    try:
-        with _silence(), torch.no_grad():
-            program = torch.onnx.export(
-                net,
-                (batch,),
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                input_names=["images"],
-                output_names=["logits"],
-                external_data=False,
-                verbose=False,
-            )
-    except torch.onnx.errors.OnnxExporterError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RunFailed(
-            f"{source.spec.network} cannot be exported to ONNX: {reason}; export it without --to onnx"
-        ) from error
-    assert program is not None
-    model = program.model_proto
-    # Each node carries stack traces with paths of the machine that exported it; they do not belong in a file to ship.
-    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        del part.metadata_props[:]
-        part.doc_string = ""
     facts = {
         "classes": to_json(source.spec.classes),
         "preprocess": to_json(source.spec.preprocess),
@@ -217,22 +176,15 @@ def to_onnx(source: Classifier) -> bytes:
         "convatlas": __version__,
         "weights_sha256": hashlib.sha256(source.shipped()).hexdigest(),
     }
-    del model.metadata_props[:]
-    for key, value in facts.items():
-        model.metadata_props.add(key=key, value=value)
-    return model.SerializeToString()
+    return engines.to_onnx(source.net, source.spec.input, facts)
 
 
 def onnx_runner(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
     """A function that runs an ONNX file on the CPU. (n,C,H,W) float32 -> (n,classes) float32."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own classes, which have no common base of their own
-        reason = str(error).strip().splitlines()[0]
+        session = session_of(content)
+    except RunFailed as error:
+        reason = str(error.__cause__).strip().splitlines()[0]
         raise ExportMismatch(f"ONNX Runtime cannot run the file, so nothing was written: {reason}") from error
     return lambda images: session.run(["logits"], {"images": images})[0]
 

@@ -72,7 +72,7 @@ GRAMMAR: dict[str, tuple[list[st.SearchStrategy[str]], list[str]]] = {
     ),
     "evaluate": ([MISSING, MISSING], ["--split", "--view", "--per-class", "--answers", "--device", "--workers"]),
     "features": ([MISSING, MISSING], ["--layer", "--out", "--split", "--weights", "--flat", "--probe", "--device"]),
-    "measure": ([MISSING], ["--batch", "--device", "--json"]),
+    "measure": ([MISSING], ["--batch", "--engines", "--precisions", "--threads", "--seconds", "--device", "--json"]),
     "compare": ([MISSING], ["--json", "--markdown"]),
     "choose": ([MISSING], ["--max-ms", "--max-mb", "--min-accuracy", "--batch", "--json"]),
     "report": ([MISSING], ["--out", "--max-ms", "--max-mb"]),
@@ -124,6 +124,7 @@ def test_any_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_a_thousand_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     check_lines(tmp_path, MANY)
@@ -144,6 +145,7 @@ def check_fields(place: Path, cases: int) -> None:
         shutil.rmtree(out, ignore_errors=True)
         if found.code == 2:
             parts = [part.strip() for part in value.split(",") if part.strip()]  # of a list the wrong one is named
+            parts += [repr(part)[1:-1] for part in parts]  # as a line shows what is not printable
             named = [field, *parts] if field in ("freeze", "layer_lr", "augment", "view", "size") else [field]
             line = found.lines[-1].replace("-", "_")
             assert any(" ".join(n.split()).replace("-", "_") in line for n in named), (field, value, found.lines)
@@ -158,6 +160,7 @@ def test_any_value_of_a_recipes_field(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_a_thousand_values_of_recipes_fields(tmp_path: Path) -> None:
     check_fields(tmp_path, MANY)
 
@@ -226,6 +229,7 @@ def test_any_config(finished: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_a_thousand_configs(finished: Path, tmp_path: Path) -> None:
     check_configs(finished, tmp_path, MANY)
 

@@ -212,7 +212,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one epoch on the digits, measured; and its bundle."""
     folder = tmp_path_factory.mktemp("way")
     assert run(f"train lenet5_relu digits --out {folder}/lenet --set epochs=4") == 0
-    assert run(f"measure {folder}/lenet --batch 1,4") == 0
+    assert run(f"measure {folder}/lenet --batch 1,4 --archive {folder}/results --no-memory") == 0
     assert run(f"export {folder}/lenet --out {folder}/bundle") == 0
     return folder
 

@@ -1,7 +1,7 @@
 """Run folders with the files that a comparison reads, written through the package's own dataclasses."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,14 +33,34 @@ def result(kind: str, when: int, **fields: object) -> Result:
     return replace(known, kind=kind, **fields)
 
 
-def evaluation(correct: int, when: int = 20, data: DataStamp = STAMP, **fields: object) -> Result:
-    accuracy = Accuracy(correct, data.images, data.images)
+def evaluation(correct: int, when: int = 20, data: DataStamp = STAMP, unreadable: int = 0, **fields: object) -> Result:
+    accuracy = Accuracy(correct, data.images - unreadable, data.images - unreadable, unreadable)
     return result("evaluation", when, data=data, accuracy=accuracy, **fields)
 
 
 def measurement(ms: float, when: int = 30, batches: tuple[int, ...] = (1, 8), **fields: object) -> Result:
     timings = tuple(Timing(b, ms * b, 0.9 * ms * b, 1.2 * ms * b, 50) for b in batches)
     return result("measurement", when, timings=timings, **fields)
+
+
+def write_answers(folder: Path, rights: str, labels: str = "", names: Sequence[str] = ()) -> None:
+    """answers.csv with an image a character: 1 right, 0 wrong, "-" unreadable; labels by letter, else a and b."""
+    lines = ["image,label,answer,right,probability of answer,probability of label"]
+    for number, right in enumerate(rights):
+        label = labels[number] if labels else "ab"[number % 2]
+        name = names[number] if names else f"test image {number}"
+        answer = label if right == "1" else "?"
+        if right != "-":
+            lines.append(f"{name},{label},{answer},{right},0.9,{0.9 if right == '1' else 0.1}")
+    (folder / "answers.csv").write_text("\n".join(lines) + "\n")
+
+
+def answered(run_folder: Runs, name: str, rights: str, *more: Result, **fields: object) -> Path:
+    """A run whose evaluation and answers.csv agree."""
+    data = replace(STAMP, images=len(rights), **fields)
+    folder = run_folder(name, evaluation(rights.count("1"), data=data, unreadable=rights.count("-")), *more)
+    write_answers(folder, rights)
+    return folder
 
 
 @pytest.fixture

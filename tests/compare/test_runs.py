@@ -62,7 +62,7 @@ def test_figures_of_different_images_or_machines_are_flagged(run_folder: Runs) -
     assert compare([a, b]).warnings == (
         "accuracies are not comparable, they are of different images: "
         "a: digits/test, 360 images, digest abababab; b: photos/test, 350 images, digest efefefef",
-        "times are not comparable: a: Processor X, 2 threads, torch 2.14.1; b: Processor X, 1 threads, torch 2.14.1",
+        "times are not comparable: a: Processor X, 2 threads, torch 2.14.1; b: Processor X, 1 thread, torch 2.14.1",
     )
 
 

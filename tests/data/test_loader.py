@@ -384,6 +384,7 @@ def test_other_ways_of_starting_workers(photos: Split, tmp_path: Path, method: s
     script = tmp_path / "spawned.py"
     script.write_text(SPAWNED)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    command = [sys.executable, str(script), str(photos.root), method]
+    assert photos.paths is not None
+    command = [sys.executable, str(script), str(photos.paths[0].parents[1]), method]
     child = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert child.stdout.strip() == "True", child.stderr[-2000:]
