@@ -74,7 +74,7 @@ class Candidate:
     @property
     def way(self) -> str:
         """ "onnxruntime, bf16"; "" for what is common."""
-        return "" if (self.engine, self.precision) in (COMMON, ("", "")) else f"{self.engine}, {self.precision}"
+        return "" if (self.engine, self.precision) in (COMMON, ("", "")) else f"{self.engine} in {self.precision}"
 
     def better(self, other: "Candidate") -> float:
         """Percentage points of accuracy that this one is ahead."""

@@ -61,7 +61,7 @@ class Comparison:
         columns.append(Column("95 % interval"))
         columns += [Column(c, True) for c in ("parameters", "MACs", "weights", *(f"time, batch {b}" for b in shown))]
         columns += [Column("engine")] if self._engines else []
-        columns.append(Column("training", True))
+        columns.append(Column("training time", True))
         columns += [Column("published where and how")] if self._protocols else []
         return columns, [self._row(e, shown) for e in self.entries]
 

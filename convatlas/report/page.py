@@ -150,12 +150,14 @@ def _tiles(comparison: Comparison, choice: Choice | None) -> list[tuple[str, str
     tiles = []
     if e.accuracy and e.data:
         tiles.append(("Accuracy", units.percent(e.accuracy.top1), f"{interval(e.accuracy)}, {e.data.split} images"))
-    if timing := e.timing(choice.limits.batch):
-        tiles.append(("Forward time", units.milliseconds(timing.median_ms), f"batch {timing.batch}, median"))
-        if timing.peak_bytes:
-            tiles.append(("Peak memory", units.size(timing.peak_bytes), f"batch {timing.batch}, whole process"))
-        if timing.joules is not None:
-            tiles.append(("Energy", f"{timing.joules:.3g} J", f"batch {timing.batch}, above idle"))
+    c = next(c for c in choice.candidates if c.name == name)
+    batch = choice.limits.batch
+    if c.ms is not None:
+        tiles.append(("Forward time", units.milliseconds(c.ms), f"batch {batch}, median, {c.engine} {c.precision}"))
+    if c.memory_mb is not None:
+        tiles.append(("Peak memory", units.size(c.memory_mb * 1e6), f"batch {batch}, whole process"))
+    if c.joules is not None:
+        tiles.append(("Energy", f"{c.joules:.3g} J", f"batch {batch}, above idle"))
     if e.weights_bytes:
         tiles.append(("Weights", units.size(e.weights_bytes), f"{units.count(e.params)} parameters"))
     tiles.append(("Operations", units.count(e.macs, "MACs"), "multiply-adds of one image"))

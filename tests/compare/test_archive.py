@@ -91,7 +91,7 @@ def test_lines_that_measured_a_run_folder_count_as_the_runs(run_folder: Runs, tm
     assert [(c.engine, c.timings[0].median_ms) for c in mine.curves] == [("torch", 1.5), ("openvino", 1.0)]
     assert (other.name, other.mark) == ("elsewhere/a", "measurement")
     choice = choose(compare([run, file]), Limits(max_ms=1.2))
-    assert choice.pick == "a" and "1.00 ms at batch 1 with openvino, fp32" in choice.verdict
+    assert choice.pick == "a" and "1.00 ms at batch 1 with openvino in fp32" in choice.verdict
 
 
 def test_lines_of_another_network_in_that_folder_are_not_the_runs(run_folder: Runs, tmp_path: Path) -> None:

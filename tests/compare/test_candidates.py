@@ -64,7 +64,7 @@ def test_the_pick_names_engine_energy_and_memory(entry: Entry) -> None:
     choice = choose(compared, Limits(max_ms=2, max_joule=0.8, max_memory_mb=1000))
     assert choice.verdict == (
         "The one measured run, a, is within the budget (at most 2 ms at batch 1, at most 0.8 J a batch at batch 1, "
-        "at most 1000 MB of memory at batch 1): 350 of 360 (97.2 %) right, 1.00 ms at batch 1 with openvino, bf16, "
+        "at most 1000 MB of memory at batch 1): 350 of 360 (97.2 %) right, 1.00 ms at batch 1 with openvino in bf16, "
         "0.500 J a batch, 900 MB of memory, 247 kB of weights."
     )
     assert choice.notes == ("a: its time is in bf16, its accuracy was measured in fp32 and may differ",)
