@@ -122,8 +122,9 @@ def shown_name(name: str) -> str:
     """A name that can be seen: control and direction marks spelled out, and all of a name that would look empty."""
     if all(unicodedata.category(c)[0] in "ZCM" for c in name):
         return "".join(f"[U+{ord(c):04X}]" for c in name) or "[]"
-    plain = "".join(f"[U+{ord(c):04X}]" if c in "\n\t\ufffe\uffff" or _cut(c, name) else c for c in name)
-    return str(legible(_Name(plain)).text)
+    plain = "".join(f"[U+{ord(c):04X}]" if c in "\n\t\ufffe\uffff" else c for c in name)
+    whole = str(legible(_Name(plain)).text)  # what is spelled out makes it longer
+    return "".join(f"[U+{ord(c):04X}]" if _cut(c, whole) else c for c in whole)
 
 
 def _legend(names: Sequence[str]) -> Any:

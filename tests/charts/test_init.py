@@ -9,7 +9,7 @@ from pathlib import Path
 import altair
 import pytest
 import vl_convert
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from convatlas import charts
@@ -108,6 +108,7 @@ def test_hostile_names_are_drawn_as_text() -> None:
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.text(max_size=40), min_size=2, max_size=4, unique=True))
+@example(["", "00\x1f\x1f\x1f\U00010000\U000100000"])
 def test_any_name_gives_charts_that_can_be_read(names: list[str]) -> None:
     from xml.etree import ElementTree
 
