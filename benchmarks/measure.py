@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -27,20 +28,7 @@ from convatlas.record import from_json, to_json
 
 CASES = tuple(f"{network}:{batch}" for network in ("resnet18", "alexnet", "googlenet") for batch in (1, 16))
 ALLOWED = 0.03
-# A small process that starts the one that is measured and waits for it: ru_maxrss begins with its parent's memory.
-WAITER = """
-import json, os, sys
-line, environment, asked = json.loads(sys.argv[1])
-into, out = os.pipe(), os.pipe()
-os.write(into[1], asked.encode())
-os.close(into[1])
-actions = [(os.POSIX_SPAWN_DUP2, into[0], 0), (os.POSIX_SPAWN_DUP2, out[1], 1)]
-pid = os.posix_spawn(line[0], line, environment, file_actions=actions)
-os.close(out[1])
-said = os.read(out[0], 65536).decode()
-_, status, usage = os.wait4(pid, 0)
-print(json.dumps([said, usage.ru_maxrss * 1024]))
-"""
+WAITED = Path(__file__).with_name("waited.py")
 
 
 def by_hand(net: nn.Module, x: torch.Tensor, seconds: float) -> float:
@@ -86,8 +74,8 @@ def kernels(network: str, batch: int, threads: int) -> tuple[int, int]:
     """Bytes: the peak that our process tells, and ru_maxrss of that process."""
     line, environment = peak.process()
     given = json.dumps([line, environment, to_json(peak.Case(network, "torch", "fp32", "cpu", threads, batch))])
-    done = subprocess.run([sys.executable, "-S", "-c", WAITER, given], capture_output=True, text=True, check=True)
-    said, highest = json.loads(done.stdout)
+    done = subprocess.run([sys.executable, "-S", str(WAITED), given], capture_output=True, text=True, check=True)
+    said, _, highest = json.loads(done.stdout)
     found = from_json(peak.Peak, said.splitlines()[-1])
     if found.peak_bytes is None:
         raise SystemExit(f"{network}, batch {batch}: {found.reason}")

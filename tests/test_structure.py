@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "convatlas"
 RANKS = (
     (
         *("version", "errors", "files", "units", "record", "layout", "paper", "table", "result", "catalogue"),
-        *("claims", "explaining", "beside", "paired", "phrases"),
+        *("claims", "explaining", "beside", "paired", "phrases", "uncollected"),
     ),
     (
         "layers",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import BadInput, ConvAtlasError
 from ..table import Table
+from ..uncollected import uncollected
 from .field import Shape, start
 from .fitting import fitting
 from .leaves import shortcuts
@@ -18,7 +19,7 @@ from .mends import Misfit
 from .rules import FREE, RULES
 from .running import Run, standing_in, values
 from .shape import ShapeTensor, new
-from .untouched import uncollected, untouched
+from .untouched import untouched
 from .walk import Walk, one_line
 
 WHOLE = "the network's own forward"

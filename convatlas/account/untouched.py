@@ -1,6 +1,5 @@
 """The network and the world around it are after an account what they were before."""
 
-import gc
 import random
 import sys
 from collections.abc import Collection, Iterator
@@ -8,19 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """No garbage collection meanwhile: a walk makes thousands of small objects and drops few (5 % of its time)."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
-
 
 EMPTY: dict[str, Any] = {}
 

@@ -1,8 +1,6 @@
 """Archives of measurements: files of one result a line, read as a stream, of which only the newest lines are kept."""
 
-import gc
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,18 +60,6 @@ def _rank(r: Result) -> tuple[bool, str]:
 def files_of(source: Path) -> list[Path]:
     """The files of an archive: itself, or those of a folder that end in .jsonl, in the order of their names."""
     return [source] if source.is_file() else sorted(p for p in source.glob("*.jsonl") if p.is_file())
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the collector of cycles, whose passes over ever more results, none in a cycle, take half of the time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def read_archives(sources: Sequence[Path]) -> Archive:

@@ -9,7 +9,7 @@ from .. import units
 from ..errors import BadData, UsageError
 from ..layout import Cell, Column, text
 from ..record import to_json
-from .archive import uncollected
+from ..uncollected import uncollected
 from .candidates import Candidate, Limits, candidate, megabytes, order, undominated
 from .comparison import Comparison, missing_text
 from .difference import Difference, difference, p_told, paired, points_interval

@@ -13,7 +13,8 @@ from pathlib import Path
 from .. import units
 from ..errors import UsageError
 from ..result import Result
-from .archive import Archive, archive_entry, read_archives, take, uncollected
+from ..uncollected import uncollected
+from .archive import Archive, archive_entry, read_archives, take
 from .comparison import Comparison
 from .difference import differences
 from .entries import (

@@ -144,14 +144,14 @@ class NvmlEnergy:
     what = "NVML total energy counter of the GPU, without the processor's"
 
     def __init__(self, library: Any, handle: object):
-        self.library, self.handle = library, handle
+        self.nvml, self.handle = library, handle
         self.first = library.nvmlDeviceGetTotalEnergyConsumption(handle)
 
     def joules(self) -> float:
-        return (self.library.nvmlDeviceGetTotalEnergyConsumption(self.handle) - self.first) / 1000
+        return (self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) - self.first) / 1000
 
     def close(self) -> None:
-        self.library.nvmlShutdown()
+        self.nvml.nvmlShutdown()
 
 
 class NvmlPower:
@@ -162,14 +162,14 @@ class NvmlPower:
     )
 
     def __init__(self, library: Any, handle: object, clock: Callable[[], float] = time.perf_counter):
-        self.library, self.handle, self.clock = library, handle, clock
+        self.nvml, self.handle, self.clock = library, handle, clock
         self.total, self.watts, self.at = 0.0, self._watts(), clock()
         self.lock, self.ended = threading.Lock(), threading.Event()
         self.thread = threading.Thread(target=self._sample, daemon=True)
         self.thread.start()
 
     def _watts(self) -> float:
-        return self.library.nvmlDeviceGetPowerUsage(self.handle) / 1000
+        return self.nvml.nvmlDeviceGetPowerUsage(self.handle) / 1000
 
     def _sample(self) -> None:
         while not self.ended.wait(SAMPLE_SECONDS):
@@ -185,7 +185,7 @@ class NvmlPower:
     def close(self) -> None:
         self.ended.set()
         self.thread.join()
-        self.library.nvmlShutdown()
+        self.nvml.nvmlShutdown()
 
 
 def nvml(library: Any, uuid: str) -> NvmlEnergy | NvmlPower | str:

@@ -12,9 +12,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
 from ..account import account
-from ..account.untouched import uncollected, untouched
+from ..account.untouched import untouched
 from ..account.walk import one_line
 from ..errors import BadInput, ConvAtlasError, UnknownName
+from ..uncollected import uncollected
 from .answer import Optimiser, Precision
 from .tape import Entry, Tape
 

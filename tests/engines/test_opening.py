@@ -98,14 +98,16 @@ def test_more_networks(engine: str, name: str, shape: tuple[int, int, int]) -> N
 @pytest.mark.parametrize(("name", "shape"), SMALL)
 def test_compiled_networks(name: str, shape: tuple[int, int, int], precision: str) -> None:
     if available("compile", "cpu") or precision not in precisions("compile", "cpu"):
-        pytest.skip("not on this machine")
+        pytest.skip(
+            available("compile", "cpu") or f"this processor has no {precision}: compiled networks are not tested in it"
+        )
     assert_answers_alike("compile", network(name, shape), shape, precision)
 
 
 @pytest.mark.parametrize("engine", ["eager", "torch", "openvino"])
 def test_bf16_is_near_and_really_lower(engine: str) -> None:
     if "bf16" not in precisions(engine, "cpu"):
-        pytest.skip("this processor has no bfloat16")
+        pytest.skip("this processor has no bfloat16: engines are not tested in it")
     shape = (1, 32, 32)
     net = network("lenet5_relu", shape)
     assert_answers_alike(engine, net, shape, "bf16")
@@ -158,7 +160,7 @@ class Mixed(nn.Module):
 
 def test_a_network_that_is_not_of_one_precision_runs_by_autocast() -> None:
     if "bf16" not in precisions("torch", "cpu"):
-        pytest.skip("this processor has no bfloat16")
+        pytest.skip("this processor has no bfloat16: engines are not tested in it")
     with open_engine("eager", Mixed().eval(), (3, 2, 2), precision="bf16") as opened:
         assert opened.about == "autocast"
         assert opened.run(images(2, (3, 2, 2))).shape == (2, 2)

@@ -15,27 +15,14 @@ from convatlas.record import from_json, to_json
 
 CASE = Case("lenet5_relu", "torch", "fp32", "cpu", 1, 1)
 
-# A process that is small when it starts the one that is measured: ru_maxrss begins with its parent's memory.
-WAITER = """
-import json, os, sys
-line, environment, asked = json.loads(sys.argv[1])
-into, out = os.pipe(), os.pipe()
-os.write(into[1], asked.encode())
-os.close(into[1])
-actions = [(os.POSIX_SPAWN_DUP2, into[0], 0), (os.POSIX_SPAWN_DUP2, out[1], 1)]
-pid = os.posix_spawn(line[0], line, environment, file_actions=actions)
-os.close(out[1])
-said = os.read(out[0], 65536).decode()
-_, status, usage = os.wait4(pid, 0)
-print(json.dumps([said, status, usage.ru_maxrss * 1024]))
-"""
+WAITED = Path(__file__).parents[2] / "benchmarks" / "waited.py"
 
 
 def kernels(case: Case) -> tuple[Peak, int]:
     """What the process answers, and the most resident memory that the kernel reports of it when it has ended."""
     line, environment = peak.process()
     given = json.dumps([line, environment, to_json(case)])
-    done = subprocess.run([sys.executable, "-S", "-c", WAITER, given], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-S", str(WAITED), given], capture_output=True, text=True, check=True)
     said, status, highest = json.loads(done.stdout)
     assert status == 0, done.stderr
     return from_json(Peak, said), highest

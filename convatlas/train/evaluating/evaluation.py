@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -51,40 +51,24 @@ class _Way:
     opened: dict[tuple[float, tuple[int, int] | None], Data] = field(default_factory=dict)
 
 
+class Options(TypedDict, total=False):
+    """How to evaluate."""
+
+    split: str  # "test" where it is not given
+    device: str  # "auto"
+    batch: int  # 64
+    workers: int | None  # None: as many as pay
+    view: str | None  # None: the centre
+
+
+@overload
+def evaluate(source: Source, data: Source, *, answers: Path | None = None, **options: Unpack[Options]) -> Result: ...
 @overload
 def evaluate(
-    source: Source,
-    data: Source,
-    *,
-    split: str = "test",
-    device: str = "auto",
-    batch: int = 64,
-    workers: int | None = None,
-    view: str | None = None,
-    answers: Path | None = None,
-) -> Result: ...
-@overload
-def evaluate(
-    source: Sequence[Source],
-    data: Source,
-    *,
-    split: str = "test",
-    device: str = "auto",
-    batch: int = 64,
-    workers: int | None = None,
-    view: str | None = None,
-    answers: Path | None = None,
+    source: Sequence[Source], data: Source, *, answers: Path | None = None, **options: Unpack[Options]
 ) -> Result | Ensemble: ...
 def evaluate(
-    source: Source | Sequence[Source],
-    data: Source,
-    *,
-    split: str = "test",
-    device: str = "auto",
-    batch: int = 64,
-    workers: int | None = None,
-    view: str | None = None,
-    answers: Path | None = None,
+    source: Source | Sequence[Source], data: Source, *, answers: Path | None = None, **options: Unpack[Options]
 ) -> Result | Ensemble:
     """Counts the images of a split that a run folder's best checkpoint or a bundle gets right; of several, an ensemble.
 
@@ -95,7 +79,7 @@ def evaluate(
     know; RunFailed where another process is lost.
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
-    done = examine(sources, data, split=split, device=device, batch=batch, workers=workers, view=view)
+    done = examine(sources, data, **options)
     if answers is not None and speaks():
         files.write(Path(answers), answers_csv(done.counts.answers, done.split, done.classes))
     return done.found
